@@ -1,0 +1,1 @@
+//! Handover remembers who holds each shared iPad.
