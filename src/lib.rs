@@ -1,1 +1,4 @@
-//! Handover remembers who holds each shared iPad.
+//! Handover remembers who holds each shared iPad, and revokes the previous holder's Microsoft Entra ID tokens when the
+//! device changes hands.
+
+pub mod custody;
