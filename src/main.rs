@@ -1,1 +1,3 @@
+//! The `handover` program.
+
 fn main() {}
