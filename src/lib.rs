@@ -1,5 +1,9 @@
 //! Handover remembers who holds each shared iPad, and revokes the previous holder's Microsoft Entra ID tokens when the
 //! device changes hands.
+//!
+//! The rooms, and what each may know, are told in `ARCHITECTURE.md`; `tests/walls.rs` holds them.
 
+pub mod app;
 pub mod custody;
+pub mod intake;
 pub mod store;
