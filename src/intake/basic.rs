@@ -41,7 +41,7 @@ impl Door {
     pub fn new(user_name: &str, passwords: &[SecretString]) -> Self {
         let user_names = [digest(user_name.as_bytes()), digest(&latin1(user_name).unwrap_or_else(|| user_name.into()))];
         let mut digests = Vec::with_capacity(PLACES);
-        for password in passwords.iter().map(|password| password.expose_secret()).filter(|text| !text.is_empty()) {
+        for password in passwords.iter().map(SecretString::expose_secret).filter(|text| !text.is_empty()) {
             digests.push(digest(password.as_bytes()));
             digests.extend(latin1(password).map(|bytes| digest(&bytes)));
         }

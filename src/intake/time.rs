@@ -24,7 +24,7 @@ pub(super) fn read(sent: &str, assumed: FixedOffset) -> Result<Option<Moment>, O
         None => calendar(sent, assumed).ok_or(Odd)?,
     };
     let never = Moment::from_millis(NEVER_MILLIS);
-    let a_day = std::time::Duration::from_secs(86_400);
+    let a_day = std::time::Duration::from_hours(24);
     if moment < never.less(a_day) || moment > Moment::from_millis(LAST_MILLIS).plus(a_day) {
         return Err(Odd);
     }

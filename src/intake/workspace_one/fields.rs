@@ -163,11 +163,9 @@ fn number(sent: &str) -> Result<Option<String>, Odd> {
 
 /// The table decides; but a device that is no longer enrolled has left, whatever the event is called.
 fn class(rules: &Rules, kind: Option<i64>, text: Option<&str>, enrolled: Option<bool>) -> Class {
-    match rules.table.class(kind, text) {
-        class @ (Class::Wiped | Class::Deleted) => class,
-        _ if enrolled == Some(false) => Class::Unenrolled,
-        class => class,
-    }
+    let named = rules.table.class(kind, text);
+    let gone = enrolled == Some(false) && !matches!(named, Class::Wiped | Class::Deleted);
+    if gone { Class::Unenrolled } else { named }
 }
 
 /// Fields being read, and what did not fit so far.

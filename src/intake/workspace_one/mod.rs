@@ -1,4 +1,4 @@
-//! Workspace ONE UEM (AirWatch, VMware, Omnissa): its event notifications and its REST API.
+//! Workspace ONE UEM (formerly AirWatch, now of Omnissa): its event notifications and its REST API.
 //!
 //! An event notification is one flat object per POST, as JSON or as XML, without version, delivery id or signature.
 //! Every generation since 2013 is read by the same rules: all fields are optional but one name of the device, fields we
@@ -11,7 +11,7 @@ mod fields;
 mod identity;
 mod json;
 mod record;
-//pub mod rest;
+pub mod rest;
 mod rules;
 mod xml;
 
