@@ -252,7 +252,7 @@ impl Fold {
     }
 
     fn is_overtaken(&self, read_at: Moment) -> bool {
-        self.out.state.told_at.is_some_and(|told| told.plus(self.policy.settle) > read_at)
+        self.out.state.told_at.is_some_and(|told| read_at.since(told) < self.policy.settle)
     }
 
     fn odd(&mut self, event: &Event, oddity: Oddity) {
