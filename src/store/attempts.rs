@@ -183,6 +183,13 @@ pub async fn take_over(
     Ok(changed == 1)
 }
 
+/// Keeps an attempt for longer. `false` when it is not `owner`'s any more.
+pub async fn renew(tx: &mut Tx, id: Uuid, owner: &str, until: DateTime<Utc>) -> Result<bool, Error> {
+    const RENEW: &str = "UPDATE attempts SET lease_until = $3 WHERE id = $1 AND owner = $2 AND state = 'in_flight'";
+    let changed = on!(tx, |c| sqlx::query(RENEW).bind(id).bind(owner).bind(until).execute(c).await.map(|d| d.rows_affected()))?;
+    Ok(changed == 1)
+}
+
 /// Ends the leases of everybody else, where it is certain that nobody else runs (SQLite).
 pub async fn expire_leases(tx: &mut Tx, now: DateTime<Utc>) -> Result<u64, Error> {
     const EXPIRE: &str = "UPDATE attempts SET lease_until = $1 WHERE lease_until IS NOT NULL AND lease_until > $1";
