@@ -2,3 +2,4 @@
 //! device changes hands.
 
 pub mod custody;
+pub mod entra;
