@@ -5,5 +5,8 @@
 
 pub mod app;
 pub mod custody;
+pub mod entra;
 pub mod intake;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod store;

@@ -313,8 +313,11 @@ impl App {
         at: Option<Moment>,
     ) -> Result<(), Refused> {
         let now = self.now();
-        // One clock per source. Without a `Date` the best that is known of it is its measured offset.
-        let at = at.unwrap_or(now);
+        // One clock per source. Ours would put the read before or after events by how far the two are apart.
+        let Some(at) = at else {
+            tracing::warn!(source.name = source.name, "the UEM {} answers without a date; its answer convicts nobody", source.name);
+            return Ok(());
+        };
         let account_id = account.as_ref().map(|names| names::account_id(&source.name, names));
         let raw = json!({ "read": { "what": what, "account": account, "device": names } }).to_string();
         let event = Incoming {
