@@ -1,6 +1,7 @@
 //! The sandbox behaves as the services it stands for, over real HTTP and TLS.
 
 #![cfg(feature = "sandbox")]
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::time::Duration;
 

@@ -199,13 +199,12 @@ async fn conduct<S: Site>(site: &S, call: &Call) -> Result<Response<Body>, Dropp
     if let Some(FaultKind::Delay { ms }) = fault {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
-    let outcome = match fault.as_ref().and_then(|kind| instead(site, call, &orders, kind)) {
-        Some(outcome) => outcome,
-        None => {
-            let mut reply = site.answer(call, &mut orders);
-            site.dress(call, &orders, &mut reply);
-            if matches!(fault, Some(FaultKind::ResetAfter)) { Err(Dropped) } else { Ok(reply) }
-        }
+    let outcome = if let Some(outcome) = fault.as_ref().and_then(|kind| instead(site, call, &orders, kind)) {
+        outcome
+    } else {
+        let mut reply = site.answer(call, &mut orders);
+        site.dress(call, &orders, &mut reply);
+        if matches!(fault, Some(FaultKind::ResetAfter)) { Err(Dropped) } else { Ok(reply) }
     };
     let outcome = outcome.map(|reply| bent(reply, fault.as_ref()));
     let status = outcome.as_ref().ok().map(|response| response.status().as_u16());
@@ -283,7 +282,8 @@ fn bent(mut reply: Reply, fault: Option<&FaultKind>) -> Response<Body> {
     }
     if matches!(fault, Some(FaultKind::HugeBody)) {
         reply.status = StatusCode::OK;
-        let chunks = (0..256).map(|_| Ok::<_, Infallible>(Bytes::from_static(&[b' '; 64 * 1024])));
+        let chunk = Bytes::from(vec![b' '; 64 * 1024]);
+        let chunks = (0..256).map(move |_| Ok::<_, Infallible>(chunk.clone()));
         return reply.with_body(Body::from_stream(stream::iter(chunks)));
     }
     if matches!(fault, Some(FaultKind::HalfAnswer)) {

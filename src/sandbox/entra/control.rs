@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Lag, Quota, Tenant, UserSpec, grants::ORDINARY_SCOPES, login, user_row};
-use crate::sandbox::{fault::Fault, held, server::common_control};
+use crate::sandbox::{held, server::common_control};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,11 +80,6 @@ pub(super) fn obey(tenant: &Tenant, verb: &str, order: Value) -> Result<Value, S
             let order: Approve = read(order)?;
             Ok(json!({"approved": login::approve(&mut tenant.state(), &order.user_code, &order.upn)}))
         }
-        "fault" => {
-            let fault: Fault = read(order)?;
-            held(&tenant.desk.faults).add(fault);
-            Ok(json!({}))
-        }
         "lag" => set_lag(tenant, read(order)?),
         "quota" => {
             let quota: Option<Quota> = if order["writes"].is_null() { None } else { Some(read(order)?) };
@@ -93,7 +88,10 @@ pub(super) fn obey(tenant: &Tenant, verb: &str, order: Value) -> Result<Value, S
             state.buckets.clear();
             Ok(json!({}))
         }
-        "options" => set_options(tenant, read(order)?),
+        "options" => {
+            set_options(tenant, read(order)?);
+            Ok(json!({}))
+        }
         "secret" => {
             let mut state = tenant.state();
             if let Some(secret) = order["secret"].as_str() {
@@ -162,7 +160,7 @@ fn set_lag(tenant: &Tenant, order: SetLag) -> Result<Value, String> {
     Ok(json!({}))
 }
 
-fn set_options(tenant: &Tenant, order: Options) -> Result<Value, String> {
+fn set_options(tenant: &Tenant, order: Options) {
     let mut state = tenant.state();
     if let Some(roles) = order.roles {
         state.app.roles = roles.into_iter().collect();
@@ -175,5 +173,4 @@ fn set_options(tenant: &Tenant, order: Options) -> Result<Value, String> {
     options.revoke_status = order.revoke_status.unwrap_or(options.revoke_status);
     options.revoke_location = order.revoke_location.unwrap_or(options.revoke_location);
     options.access_token_seconds = order.access_token_seconds.unwrap_or(options.access_token_seconds);
-    Ok(json!({}))
 }

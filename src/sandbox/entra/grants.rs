@@ -106,8 +106,8 @@ impl Tenant {
     }
 
     /// The client may ask for users' tokens: any public one, or the confidential one with its secret.
-    pub(super) fn known_client(&self, state: &State, request_client: &impl Client) -> Result<(), OAuthError> {
-        let (client, secret) = (request_client.id(), request_client.secret());
+    fn known_client(&self, state: &State, request: &Request) -> Result<(), OAuthError> {
+        let (client, secret) = (request.client_id.as_str(), request.secret.as_deref());
         if client == self.client_id {
             return self.authenticated(state, secret);
         }
@@ -350,22 +350,6 @@ impl Tenant {
             "aud": audience, "iss": format!("{}/{}/v2.0", self.url, self.id), "tid": self.id, "ver": "2.0",
             "iat": now, "nbf": now, "exp": now + i64::from(lifetime), "uti": Uuid::new_v4(),
         })
-    }
-}
-
-/// Who asks.
-pub(super) trait Client {
-    fn id(&self) -> &str;
-    fn secret(&self) -> Option<&str>;
-}
-
-impl Client for Request {
-    fn id(&self) -> &str {
-        &self.client_id
-    }
-
-    fn secret(&self) -> Option<&str> {
-        self.secret.as_deref()
     }
 }
 

@@ -46,10 +46,7 @@ impl<'a> Asked<'a> {
     /// Reads the path; `None` when it isn't Graph's.
     pub(super) fn of(call: &'a Call) -> Option<Self> {
         let path = call.path();
-        let rest = match path.as_slice() {
-            ["v1.0" | "beta", rest @ ..] => rest,
-            _ => return None,
-        };
+        let ["v1.0" | "beta", rest @ ..] = path.as_slice() else { return None };
         let asked = match (&call.method, rest) {
             (&Method::POST, ["users", name, action]) if is_revoke(action) => {
                 Self::Revoke { user: Key { name: (*name).into(), slash: true } }
@@ -192,7 +189,7 @@ impl Tenant {
         }
         let id = match self.named(call, key, state, orders) {
             Ok(user) => user.id,
-            Err(reply) => return reply,
+            Err(reply) => return *reply,
         };
         let options = state.options.clone();
         let issued = state.tokens_issued;
@@ -255,9 +252,9 @@ impl Tenant {
         match self.named(call, key, &state, orders) {
             Ok(user) if bearer.has(&READ_FULL) || bearer.has(&READ_BASIC) => self
                 .shown(call, user, &state, bearer, orders)
-                .map_or_else(|reply| reply, |shown| Reply::json(StatusCode::OK, &shown)),
+                .map_or_else(|reply| *reply, |shown| Reply::json(StatusCode::OK, &shown)),
             Ok(_) => self.refused(call, orders),
-            Err(reply) => reply,
+            Err(reply) => *reply,
         }
     }
 
@@ -281,19 +278,26 @@ impl Tenant {
             state.directory.iter().filter(fits).map(|user| self.shown(call, user, &state, bearer, orders)).collect();
         let context = format!("{}/v1.0/$metadata#users", self.url);
         found.map_or_else(
-            |reply| reply,
+            |reply| *reply,
             |found| Reply::json(StatusCode::OK, &json!({"@odata.context": context, "value": found})),
         )
     }
 
     /// The properties of `user` that the call may and wants to see.
-    fn shown(&self, call: &Call, user: &User, state: &State, bearer: &Bearer, orders: &Orders) -> Result<Value, Reply> {
+    fn shown(
+        &self,
+        call: &Call,
+        user: &User,
+        state: &State,
+        bearer: &Bearer,
+        orders: &Orders,
+    ) -> Result<Value, Box<Reply>> {
         let Some(select) = call.query("$select") else { return Ok(profile(user)) };
         let mut shown = Map::new();
         for name in select.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let Some(value) = self.property(user, name, state, orders) else {
                 let message = format!("Could not find a property named '{name}' on type 'microsoft.graph.user'.");
-                return Err(self.graph_error(call, orders, StatusCode::BAD_REQUEST, "BadRequest", &message));
+                return Err(Box::new(self.graph_error(call, orders, StatusCode::BAD_REQUEST, "BadRequest", &message)));
             };
             let basic = profile(user).get(name).is_some();
             let withheld =
@@ -307,10 +311,10 @@ impl Tenant {
 
     /// One property, whoever asks; `None` when users have no such thing.
     fn property(&self, user: &User, name: &str, state: &State, orders: &Orders) -> Option<Value> {
-        let stale = matches!(orders.bend, Some(FaultKind::StaleStamp));
+        let outdated = matches!(orders.bend, Some(FaultKind::StaleStamp));
         let value = match name {
             "signInSessionsValidFromDateTime" | "refreshTokensValidFromDateTime" => {
-                json!(user.stamp(self.desk.clock.real(), state.options.lag, stale))
+                json!(user.stamp(self.desk.clock.real(), state.options.lag, outdated))
             }
             "userType" => json!(if user.guest { "Guest" } else { "Member" }),
             "accountEnabled" => json!(user.enabled),
@@ -325,12 +329,12 @@ impl Tenant {
         Some(value)
     }
 
-    fn named<'s>(&self, call: &Call, key: &Key<'_>, state: &'s State, orders: &Orders) -> Result<&'s User, Reply> {
+    fn named<'s>(&self, call: &Call, key: &Key<'_>, state: &'s State, orders: &Orders) -> Result<&'s User, Box<Reply>> {
         if key.slash && key.name.starts_with('$') {
             let message = format!("Resource not found for the segment '{}'.", key.name);
-            return Err(self.graph_error(call, orders, StatusCode::BAD_REQUEST, "BadRequest", &message));
+            return Err(Box::new(self.graph_error(call, orders, StatusCode::BAD_REQUEST, "BadRequest", &message)));
         }
-        state.directory.find(&key.name).ok_or_else(|| self.nobody(call, &key.name, orders))
+        state.directory.find(&key.name).ok_or_else(|| Box::new(self.nobody(call, &key.name, orders)))
     }
 
     fn nobody(&self, call: &Call, name: &str, orders: &Orders) -> Reply {

@@ -45,9 +45,9 @@ pub struct OAuthError {
     /// The `AADSTS…` text.
     #[serde(rename = "error_description")]
     pub description: String,
-    /// The numbers of the `AADSTS…` codes.
+    /// The number of the `AADSTS…` code, in a list as the real endpoint has it.
     #[serde(rename = "error_codes")]
-    pub codes: Vec<u32>,
+    pub codes: [u32; 1],
     /// On the server's clock.
     pub timestamp: String,
     /// The server's id of the request.
@@ -66,7 +66,7 @@ impl OAuthError {
         let description = format!(
             "AADSTS{code}: {text} Trace ID: {trace_id} Correlation ID: {correlation_id} Timestamp: {timestamp}"
         );
-        Self { status, error, description, codes: vec![code], timestamp, trace_id, correlation_id, suberror: None }
+        Self { status, error, description, codes: [code], timestamp, trace_id, correlation_id, suberror: None }
     }
 
     /// An error that a fault ordered.

@@ -9,6 +9,9 @@ use super::{
     sender::{CheckInCarries, CheckOutCarries, Sent},
 };
 
+/// Picks one kind of event.
+type Kind = fn(&EventNames) -> &EventName;
+
 impl Uem {
     /// Adds an account, or changes the one of the same user name. Says its id and uuid.
     pub fn add_user(&self, spec: UemUserSpec) -> (i64, Uuid) {
@@ -46,7 +49,7 @@ impl Uem {
             let to = state.fleet.user(user)?.id;
             let from = self.becomes(&mut state, device, Some(to), Status::Enrolled)?;
             let old = state.outbox.hook.as_ref().is_some_and(|hook| hook.check_out_carries == CheckOutCarries::Old);
-            self.notice(&mut state, device, |names| &names.check_out, if old { from } else { Some(to) })?
+            notice(&mut state, device, |names| &names.check_out, if old { from } else { Some(to) })?
         };
         Ok(self.tell(vec![notice]).await)
     }
@@ -70,7 +73,7 @@ impl Uem {
             let from = self.becomes(&mut state, device, Some(pool), Status::Enrolled)?;
             let hook = state.outbox.hook.as_ref();
             let leaver = hook.is_some_and(|hook| hook.check_in_carries == CheckInCarries::Leaver);
-            self.notice(&mut state, device, |names| &names.check_in, if leaver { from } else { Some(pool) })?
+            notice(&mut state, device, |names| &names.check_in, if leaver { from } else { Some(pool) })?
         };
         Ok(self.tell(vec![notice]).await)
     }
@@ -107,7 +110,7 @@ impl Uem {
         let notice = {
             let mut state = self.state();
             self.becomes(&mut state, device, None, Status::Deleted)?;
-            self.notice(&mut state, device, |names| &names.deleted, None)?
+            notice(&mut state, device, |names| &names.deleted, None)?
         };
         Ok(self.tell(vec![notice]).await)
     }
@@ -125,26 +128,22 @@ impl Uem {
             let pool = state.fleet.users.get(&old.pool).map(|user| user.spec.user_name.clone());
             let spec = DeviceSpec { uuid: None, udid: Some(old.udid), pool, ..old.spec };
             let (_, uuid) = state.fleet.add_device(spec, clock.real(), clock.says());
-            self.notice(&mut state, &uuid.to_string(), |names| &names.enrolled, Some(old.pool))?
+            notice(&mut state, &uuid.to_string(), |names| &names.enrolled, Some(old.pool))?
         };
         Ok(self.tell(vec![notice]).await)
     }
 
-    async fn leave(
-        &self,
-        device: &str,
-        order: Option<(fn(&EventNames) -> &EventName, Status)>,
-    ) -> Result<Vec<Sent>, Unknown> {
+    async fn leave(&self, device: &str, order: Option<(Kind, Status)>) -> Result<Vec<Sent>, Unknown> {
         let notices = {
             let mut state = self.state();
             let mut notices = Vec::new();
             if let Some((name, status)) = order {
                 let user = state.fleet.device(device)?.now().user;
                 self.becomes(&mut state, device, user, status)?;
-                notices.push(self.notice(&mut state, device, name, user)?);
+                notices.push(notice(&mut state, device, name, user)?);
             }
             self.becomes(&mut state, device, None, Status::Unenrolled)?;
-            notices.push(self.notice(&mut state, device, |names| &names.unenrolled, None)?);
+            notices.push(notice(&mut state, device, |names| &names.unenrolled, None)?);
             notices
         };
         Ok(self.tell(notices).await)
@@ -158,28 +157,18 @@ impl Uem {
         user: Option<i64>,
         status: Status,
     ) -> Result<Option<i64>, Unknown> {
-        let id = state.fleet.device(device)?.id;
         let clock = &self.plant.desk.clock;
-        let holding = Holding { since: clock.real(), said: clock.says(), user, status };
-        let device = state.fleet.devices.get_mut(&id).ok_or_else(|| Unknown::Device(device.to_owned()))?;
-        let before = device.now().user;
-        device.becomes(holding);
-        Ok(before)
+        state.fleet.becomes(device, Holding { since: clock.real(), said: clock.says(), user, status })
     }
+}
 
-    fn notice(
-        &self,
-        state: &mut State,
-        device: &str,
-        name: fn(&EventNames) -> &EventName,
-        user: Option<i64>,
-    ) -> Result<Notice, Unknown> {
-        let names = state.outbox.hook.as_ref().map(|hook| hook.names.clone()).unwrap_or_default();
-        let name = name(&names);
-        let event_type = state.outbox.spelling(name);
-        let device = state.fleet.device(device)?.clone();
-        let holding = device.now();
-        let user = user.and_then(|id| state.fleet.users.get(&id)).cloned();
-        Ok(Notice { event_id: name.id, event_type, at: holding.said, status: holding.status, device, user })
-    }
+/// What to tell about the device as it is now.
+fn notice(state: &mut State, device: &str, name: Kind, user: Option<i64>) -> Result<Notice, Unknown> {
+    let names = state.outbox.hook.as_ref().map(|hook| hook.names.clone()).unwrap_or_default();
+    let name = name(&names);
+    let event_type = state.outbox.spelling(name);
+    let device = state.fleet.device(device)?.clone();
+    let holding = device.now();
+    let user = user.and_then(|id| state.fleet.users.get(&id)).cloned();
+    Ok(Notice { event_id: name.id, event_type, at: holding.said, status: holding.status, device, user })
 }

@@ -83,6 +83,8 @@ pub(super) struct User {
     pub(super) id: i64,
     pub(super) uuid: Uuid,
     pub(super) spec: UemUserSpec,
+    /// How many devices it has.
+    pub(super) devices: usize,
 }
 
 impl User {
@@ -150,7 +152,7 @@ impl Device {
         shown.copied().filter(|holding| holding.status != Status::Deleted)
     }
 
-    pub(super) fn becomes(&mut self, holding: Holding) {
+    fn becomes(&mut self, holding: Holding) {
         if self.holdings.len() == REMEMBERED {
             self.holdings.pop_front();
         }
@@ -198,7 +200,8 @@ impl Fleet {
         }
         self.by_user.insert(name, id);
         self.by_user.insert(normal(&uuid.to_string()), id);
-        self.users.insert(id, User { id, uuid, spec });
+        let devices = self.users.get(&id).map_or(0, |user| user.devices);
+        self.users.insert(id, User { id, uuid, spec, devices });
         (id, uuid)
     }
 
@@ -208,16 +211,36 @@ impl Fleet {
         let pool = named.or(self.first_pool).unwrap_or_else(|| self.put_user(pool_account("stg-ipad")).0);
         self.last_device += 1;
         let id = self.last_device;
+        let invented = || format!("00008103{}", &Uuid::new_v4().simple().to_string()[..16]).to_ascii_uppercase();
+        let hardware = spec.udid.clone().unwrap_or_else(invented);
         let uuid = spec.uuid.unwrap_or_else(Uuid::new_v4);
-        let made_up = || format!("00008103{}", &Uuid::new_v4().simple().to_string()[..16]).to_ascii_uppercase();
-        let udid = spec.udid.clone().unwrap_or_else(made_up);
-        for key in [spec.serial.as_str(), udid.as_str(), &uuid.to_string()] {
+        for key in [spec.serial.as_str(), hardware.as_str(), &uuid.to_string()] {
             self.by_key.insert(normal(key), id);
         }
         let holding = Holding { since: now, said, user: Some(pool), status: Status::Enrolled };
-        let device = Device { id, uuid, udid, spec, pool, holdings: VecDeque::from([holding]) };
+        let device = Device { id, uuid, udid: hardware, spec, pool, holdings: VecDeque::from([holding]) };
         self.devices.insert(id, device);
+        self.count(None, Some(pool));
         (id, uuid)
+    }
+
+    /// The device becomes this from now on. Says who had it.
+    pub(super) fn becomes(&mut self, key: &str, holding: Holding) -> Result<Option<i64>, Unknown> {
+        let id = self.device(key)?.id;
+        let device = self.devices.get_mut(&id).ok_or_else(|| Unknown::Device(key.to_owned()))?;
+        let before = device.now().user;
+        device.becomes(holding);
+        self.count(before, holding.user);
+        Ok(before)
+    }
+
+    fn count(&mut self, from: Option<i64>, to: Option<i64>) {
+        if let Some(user) = from.and_then(|id| self.users.get_mut(&id)) {
+            user.devices = user.devices.saturating_sub(1);
+        }
+        if let Some(user) = to.and_then(|id| self.users.get_mut(&id)) {
+            user.devices += 1;
+        }
     }
 
     /// The newest device with this serial number, UDID, uuid or id.

@@ -157,7 +157,7 @@ impl Uem {
             .tls_certs_only([root])
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .build()
             .map_err(io::Error::other)?;
         let state = State {

@@ -45,9 +45,8 @@ pub(super) fn route(call: &Call) -> Route {
         Some(["mdm", "devices"] | ["mdm", "devices", ..]) => Route::ReadDevice,
         Some(["system", "users", ..]) => Route::ReadUser,
         Some(["system", "eventnotifications", ..]) => Route::ReadRule,
-        Some(_) => Route::Any,
         None if is_token(call) => Route::Token,
-        None => Route::Any,
+        Some(_) | None => Route::Any,
     }
 }
 
@@ -168,15 +167,14 @@ impl Uem {
             (["mdm", "devices", id], 1) if id.parse::<i64>().is_ok() => self.device(id, state, 1),
             (["mdm", "devices", uuid], 2..) if Uuid::try_parse(uuid).is_ok() => self.device(uuid, state, 2),
             (["mdm", "devices", _], _) => Err(problem(StatusCode::BAD_REQUEST, "Invalid device id for this version")),
-            (["system", "users", "search"], _) => Ok(self.list_users(call, state)),
+            (["system", "users", "search"], _) => Ok(list_users(call, state)),
             (["system", "users", id], 1) if id.parse::<i64>().is_ok() => {
                 let user = id.parse().ok().and_then(|id: i64| state.fleet.users.get(&id));
                 user.map(shapes::user_v1).ok_or_else(|| problem(StatusCode::NOT_FOUND, "User not found"))
             }
             (["system", "users", uuid], 2..) if Uuid::try_parse(uuid).is_ok() => {
                 let user = state.fleet.user(uuid).map_err(|_| problem(StatusCode::NOT_FOUND, "User not found"))?;
-                let devices = state.fleet.devices.values();
-                Ok(shapes::user_v2(user, devices.filter(|device| device.now().user == Some(user.id)).take(500).count()))
+                Ok(shapes::user_v2(user))
             }
             (["system", "users", _], _) => Err(problem(StatusCode::BAD_REQUEST, "Invalid user id for this version")),
             (["system", "eventnotifications", "search"], 2..) => Ok(rules(state)),
@@ -220,21 +218,7 @@ impl Uem {
         let page = paged(call, state, fits.len());
         let rows =
             fits[page.range.clone()].iter().map(|(device, holding)| shapes::device_v1(device, *holding, &state.fleet));
-        page.answer("Devices", rows.collect(), state)
-    }
-
-    fn list_users(&self, call: &Call, state: &State) -> Value {
-        let wanted = |name: &str| call.query(name).filter(|_| !state.options.filters_ignored);
-        let (name, email) = (wanted("username"), wanted("email"));
-        let contains = |text: &str, part: &str| text.to_ascii_lowercase().contains(&part.to_ascii_lowercase());
-        let users = state.fleet.users.values();
-        let fits: Vec<_> = users
-            .filter(|user| name.is_none_or(|name| contains(&user.spec.user_name, name)))
-            .filter(|user| email.is_none_or(|email| contains(&user.spec.email, email)))
-            .collect();
-        let page = paged(call, state, fits.len());
-        let rows = fits[page.range.clone()].iter().map(|user| shapes::user_v1(user)).collect();
-        page.answer("Users", rows, state)
+        page.answer("Devices", &rows.collect::<Vec<_>>(), state)
     }
 
     pub(super) fn error(&self, status: StatusCode, code: i64, message: &str, orders: &Orders) -> Reply {
@@ -244,6 +228,20 @@ impl Uem {
     pub(super) fn dressed(&self, reply: &mut Reply) {
         reply.set("date", http_date(self.plant.desk.clock.says()));
     }
+}
+
+fn list_users(call: &Call, state: &State) -> Value {
+    let wanted = |name: &str| call.query(name).filter(|_| !state.options.filters_ignored);
+    let (name, email) = (wanted("username"), wanted("email"));
+    let contains = |text: &str, part: &str| text.to_ascii_lowercase().contains(&part.to_ascii_lowercase());
+    let users = state.fleet.users.values();
+    let fits: Vec<_> = users
+        .filter(|user| name.is_none_or(|name| contains(&user.spec.user_name, name)))
+        .filter(|user| email.is_none_or(|email| contains(&user.spec.email, email)))
+        .collect();
+    let page = paged(call, state, fits.len());
+    let rows = fits[page.range.clone()].iter().map(|user| shapes::user_v1(user)).collect::<Vec<_>>();
+    page.answer("Users", &rows, state)
 }
 
 fn error_body(status: StatusCode, code: i64, message: &str, orders: &Orders, state: &State) -> Reply {
@@ -270,7 +268,7 @@ fn paged(call: &Call, state: &State, total: usize) -> Page {
 }
 
 impl Page {
-    fn answer(&self, name: &str, rows: Vec<Value>, state: &State) -> Value {
+    fn answer(&self, name: &str, rows: &[Value], state: &State) -> Value {
         if rows.is_empty() && state.options.empty_list != EmptyList::EmptyArray {
             return Value::Null;
         }

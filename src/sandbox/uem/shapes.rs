@@ -91,13 +91,13 @@ pub(super) fn user_v1(user: &User) -> Value {
     }))
 }
 
-pub(super) fn user_v2(user: &User, enrolled: usize) -> Value {
+pub(super) fn user_v2(user: &User) -> Value {
     let email = Some(&user.spec.email).filter(|email| !email.is_empty());
     present(json!({
         "uuid": user.uuid, "externalId": user.spec.external_id, "userName": user.spec.user_name,
         "domain": (security_type(user) == "directory").then_some("contoso"), "displayName": user.display_name(),
         "userPrincipalName": user.spec.upn, "emailAddress": email, "status": true,
-        "securityType": security_type(user), "deviceStagingType": user.staging(), "enrolledDeviceCount": enrolled,
+        "securityType": security_type(user), "deviceStagingType": user.staging(), "enrolledDeviceCount": user.devices,
         "organizationGroupUuid": GROUP, "aadMappingAttribute": user.spec.aad_mapping_attribute,
     }))
 }
@@ -110,7 +110,7 @@ fn security_type(user: &User) -> &str {
 pub(super) fn rule(rule: &Rule, hook: &Hook) -> Value {
     json!({
         "TargetName": "Handover", "TargetUrl": rule.url, "Username": hook.user_name, "Password": "",
-        "Format": if rule.format == Format::Json { 1 } else { 0 }, "IsActive": rule.active,
+        "Format": i32::from(rule.format == Format::Json), "IsActive": rule.active,
         "DeviceEvents": {
             "Enrollment": true, "UnenrolledEnterpriseWipe": true, "Wipe": true, "CompromisedStatusChange": false,
             "Delete": true, "ComplianceStatusChange": false, "CheckOutCheckIn": rule.check_out_check_in,
