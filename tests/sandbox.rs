@@ -560,3 +560,105 @@ async fn another_process_can_do_everything_over_http() {
     let state = bench.client.get(format!("{}/_sandbox/state", entra.login_url())).send().await.unwrap();
     assert_eq!(both(state).await.1["users"][0]["upn"], AMINA);
 }
+
+#[rstest]
+#[case::proxy(FaultKind::Html200, 200, 0)]
+#[case::broken_proxy(FaultKind::Html503, 503, 0)]
+#[case::redirect(FaultKind::Redirect { to: "https://elsewhere.example/".to_owned() }, 307, 0)]
+#[case::unauthorized(FaultKind::Unauthorized, 401, 0)]
+#[case::forbidden(FaultKind::Forbidden, 403, 0)]
+#[case::gone(FaultKind::NotFound, 404, 0)]
+#[case::throttled(FaultKind::Throttle { seconds: 2.128 }, 429, 0)]
+#[case::garbage(FaultKind::WrongBody, 200, 1)]
+#[case::huge(FaultKind::HugeBody, 200, 1)]
+#[tokio::test]
+async fn a_fault_answers_in_its_own_way_once(#[case] kind: FaultKind, #[case] status: u16, #[case] effects: usize) {
+    let bench = bench().await;
+    let entra = &bench.sandbox.entra;
+    let amina = entra.add_user(AMINA);
+    let token = bench.app_token().await;
+    entra.fault(Fault::once(Route::Revoke, kind.clone()));
+
+    let answer = bench.revoke(&token, amina).await.unwrap();
+
+    assert_eq!((answer.status().as_u16(), entra.effects(amina).len()), (status, effects));
+    if let FaultKind::Throttle { .. } = kind {
+        assert_eq!(answer.headers()["retry-after"], "2.128");
+    }
+    let body = answer.bytes().await.unwrap();
+    assert_eq!(body.len() == 16 * 1024 * 1024, kind == FaultKind::HugeBody);
+    assert_eq!(bench.revoke(&token, amina).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_read_can_show_the_stamp_before_the_last_one_or_none() {
+    let bench = bench().await;
+    let entra = &bench.sandbox.entra;
+    let amina = entra.add_user(AMINA);
+    let token = bench.app_token().await;
+    let first = entra.stamp(amina).unwrap();
+    bench.revoke(&token, amina).await.unwrap();
+    entra.fault(Fault::once(Route::ReadUser, FaultKind::StaleStamp));
+    entra.fault(Fault::once(Route::ReadUser, FaultKind::StampMissing));
+
+    let select = format!("users/{amina}?$select=id,{STAMP}");
+    let stale = bench.graph(&token, &select).await;
+    let missing = bench.graph(&token, &select).await;
+    let fresh = bench.graph(&token, &select).await;
+
+    assert_eq!(stale.1[STAMP], json!(first));
+    assert_eq!((missing.0, missing.1.get(STAMP)), (200, None));
+    assert_eq!(fresh.1[STAMP], json!(entra.stamp(amina).unwrap()));
+    assert_ne!(fresh.1[STAMP], json!(first));
+}
+
+#[tokio::test]
+async fn a_wiped_device_comes_back_with_a_new_id() {
+    let bench = bench().await;
+    let uem = &bench.sandbox.uem;
+    let (url, mut bodies) = receiver().await;
+    uem.set_hook(Some(Hook::to(&url, "", "")));
+    let (old, _) = uem.add_device("DMPX7Q2LK1");
+    uem.add_user(UemUserSpec { user_name: "areuter".to_owned(), ..UemUserSpec::default() });
+    uem.set_quiet(true);
+    assert_eq!(uem.check_out("DMPX7Q2LK1", "areuter").await.unwrap().len(), 0);
+    uem.set_quiet(false);
+
+    uem.wipe("DMPX7Q2LK1").await.unwrap();
+    uem.re_enrol("DMPX7Q2LK1").await.unwrap();
+
+    let mut told = Vec::new();
+    while let Ok(body) = bodies.try_recv() {
+        let event: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(event["SerialNumber"], "DMPX7Q2LK1");
+        told.push((event["EventId"].as_i64().unwrap(), event["EnrollmentUserName"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(told, [(25, "areuter".to_owned()), (39, String::new()), (148, "stg-ipad".to_owned())]);
+    let token = bench.uem_token().await;
+    let by_serial = "mdm/devices?searchby=Serialnumber&id=DMPX7Q2LK1";
+    let newest: Value = bench.uem_get(&token, by_serial, 1).await.json().await.unwrap();
+    assert_eq!(newest["Id"]["Value"], json!(old + 1));
+    let listed: Value = bench.uem_get(&token, "mdm/devices/search", 1).await.json().await.unwrap();
+    assert_eq!(listed["Total"], 2, "both records carry the serial number");
+    uem.delete(&old.to_string()).await.unwrap();
+    assert_eq!(bench.uem_get(&token, &format!("mdm/devices/{old}"), 1).await.status(), 404);
+}
+
+#[tokio::test]
+async fn the_same_seed_throws_the_same_dice() {
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let bench = bench().await;
+        let uem = &bench.sandbox.uem;
+        let (url, _bodies) = receiver().await;
+        uem.set_hook(Some(Hook { loss_probability: 0.3, duplicate_probability: 0.3, ..Hook::to(&url, "", "") }));
+        uem.add_device("DMPX7Q2LK1");
+        for _ in 0..20 {
+            uem.check_in("DMPX7Q2LK1").await.unwrap();
+        }
+        runs.push(uem.sent().iter().map(|sent| (sent.fate, sent.duplicate)).collect::<Vec<_>>());
+    }
+
+    assert_eq!(runs[0], runs[1]);
+    assert!(runs[0].contains(&(Fate::Lost, false)) && runs[0].contains(&(Fate::Answered, true)));
+}

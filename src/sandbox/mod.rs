@@ -43,7 +43,8 @@
 //!
 //! | verb | order |
 //! | --- | --- |
-//! | `add_user`, `add_pool_account` | [`UemUserSpec`] → `{"id", "uuid"}` |
+//! | `add_user` | [`UemUserSpec`] → `{"id", "uuid"}`; changes the account of the same user name |
+//! | `add_pool_account` | `{"user_name"}` → `{"id", "uuid"}` |
 //! | `add_device` | [`DeviceSpec`] → `{"id", "uuid"}` |
 //! | `check_out`, `change_user` | `{"device", "user"}` → `{"sent": […]}` |
 //! | `check_in`, `wipe`, `unenroll`, `enterprise_wipe`, `delete`, `re_enrol` | `{"device"}` → `{"sent": […]}` |

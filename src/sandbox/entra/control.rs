@@ -44,9 +44,8 @@ struct SetLag {
     user: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[derive(Default)]
 struct Options {
     refusal_delay_ms: Option<u64>,
     admin_protected: Option<bool>,
