@@ -463,7 +463,8 @@ impl List {
             r#"{"DeviceId":1}"#,
             Recorded(Class::Unknown),
         );
-        let latin1: Vec<u8> = sound.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        let latin1: Vec<u8> =
+            sound.chars().map(|c| u8::try_from(u32::from(c)).expect("a character of Latin-1")).collect();
         self.add("bytes that are not UTF-8", JSON, latin1, Malformed);
         let wide: Vec<u8> = sound.encode_utf16().flat_map(u16::to_le_bytes).collect();
         self.add("16-bit characters", JSON, wide.clone(), Malformed);

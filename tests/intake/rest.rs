@@ -475,3 +475,25 @@ async fn nobody_there_is_unreachable_and_names_no_device() {
     assert!(matches!(error, UemError::Unreachable(_)));
     assert!(!format!("{error:?}").contains("41207"));
 }
+
+#[cfg(feature = "sandbox")]
+#[tokio::test]
+async fn an_extra_anchor_is_trusted_and_without_it_the_line_is_cut() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
+    let tls = axum_server::tls_rustls::RustlsConfig::from_pem(certificate.clone().into(), key.into()).await.unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let app = Router::new().fallback(|| async { "{}" }).into_make_service();
+    tokio::spawn(axum_server::from_tcp_rustls(listener, tls).unwrap().serve(app));
+
+    let stranger = Uem::new(quick(&url, basic())).unwrap();
+    let mut settings = quick(&url, basic());
+    settings.extra_anchor = Some(certificate.into_bytes());
+    let trusting = Uem::new(settings).unwrap();
+
+    assert!(matches!(stranger.info().await, Err(UemError::Unreachable(_))));
+    trusting.info().await.unwrap();
+}
