@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::app::{HANDOVER, Inner, names};
 use crate::custody::{
-    AccountId, Custody, Departure, Event, EventId, Folded, Holder, How, Moment, Oddity, Owed, PersonId, Reason, Standing,
-    Standpoint, State, Subject, What, first_state, fold,
+    AccountId, Custody, Departure, Event, EventId, Folded, Holder, How, Moment, Oddity, Owed, PersonId, Reason,
+    Standing, Standpoint, State, Subject, What, first_state, fold,
 };
 use crate::store::accounts::AccountRow;
 use crate::store::audit::Entry;
@@ -49,7 +49,8 @@ impl Standings {
 
     /// Those of `ids` of which nothing has been loaded.
     pub fn missing(&self, ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
-        let missing: HashSet<_> = ids.into_iter().filter(|id| !self.0.contains_key(&AccountId(id.into_bytes()))).collect();
+        let missing: HashSet<_> =
+            ids.into_iter().filter(|id| !self.0.contains_key(&AccountId(id.into_bytes()))).collect();
         missing.into_iter().collect()
     }
 }
@@ -153,9 +154,16 @@ pub fn oddity_name(oddity: Oddity) -> &'static str {
 }
 
 /// What is owed, as a new row. `lateness` is that of the event that made it owed.
-pub fn revocation_row(app: &Inner, device: Uuid, owed: &Owed, received_at: DateTime<Utc>, now: DateTime<Utc>) -> RevocationRow {
+pub fn revocation_row(
+    app: &Inner,
+    device: Uuid,
+    owed: &Owed,
+    received_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> RevocationRow {
     let custody = Uuid::from_bytes(owed.custody.0);
-    let (state, why) = first_state(owed.subject, moment(received_at).since(owed.exposed_from), app.rules.act_within, app.rules.shadow);
+    let (state, why) =
+        first_state(owed.subject, moment(received_at).since(owed.exposed_from), app.rules.act_within, app.rules.shadow);
     let (person_id, account_id) = subject_columns(owed.subject);
     RevocationRow {
         id: names::revocation_id(device, custody),
@@ -233,7 +241,12 @@ pub async fn fold_again(app: &Inner, tx: &mut Tx, ids: &[Uuid], why: &'static st
 }
 
 /// The same for one device whose row is locked and will be saved by the caller. Says whether something became owed.
-pub async fn fold_device_again(app: &Inner, tx: &mut Tx, device: &mut DeviceRow, why: &'static str) -> Result<bool, Error> {
+pub async fn fold_device_again(
+    app: &Inner,
+    tx: &mut Tx,
+    device: &mut DeviceRow,
+    why: &'static str,
+) -> Result<bool, Error> {
     let base = State::from(device.base.0.clone());
     let after = base.last.map(|(at, id)| (utc(at), Uuid::from_bytes(id.0)));
     let rows = recording::events_after(tx, device.id, after).await?;
@@ -253,7 +266,11 @@ pub async fn fold_device_again(app: &Inner, tx: &mut Tx, device: &mut DeviceRow,
     if changed.is_something() {
         let entry = Entry {
             device_id: Some(device.id),
-            ..app.entry(HANDOVER, "custodies.refolded", json!({ "why": why, "before": changed.before, "after": changed.after }))
+            ..app.entry(
+                HANDOVER,
+                "custodies.refolded",
+                json!({ "why": why, "before": changed.before, "after": changed.after }),
+            )
         };
         audit::write(tx, &[entry]).await?;
     }
@@ -311,7 +328,13 @@ fn told(row: &CustodyRow) -> serde_json::Value {
 ///
 /// A revocation that was owed stays: where the custody it answers is known by another beginning now, it goes with it; where
 /// its reason is gone it is closed as `moot` if nothing was sent, and explained if something was.
-async fn reconcile_owed(app: &Inner, tx: &mut Tx, device: Uuid, events: &[FoldedEvent], folded: &Folded) -> Result<bool, Error> {
+async fn reconcile_owed(
+    app: &Inner,
+    tx: &mut Tx,
+    device: Uuid,
+    events: &[FoldedEvent],
+    folded: &Folded,
+) -> Result<bool, Error> {
     let received: HashMap<_, _> = events.iter().map(|row| (row.id, row.received_at)).collect();
     let stored = revocations::of_device(tx, device, None).await?;
     let mut stored: Vec<_> = stored.into_iter().filter(|row| received.contains_key(&row.because)).collect();
@@ -323,7 +346,8 @@ async fn reconcile_owed(app: &Inner, tx: &mut Tx, device: Uuid, events: &[Folded
         let fresh = revocation_row(app, device, owed, received_at, now);
         let same = |row: &RevocationRow| row.id == fresh.id;
         let moved = |row: &RevocationRow| {
-            row.departed_by == fresh.departed_by && (row.person_id, row.account_id) == (fresh.person_id, fresh.account_id)
+            row.departed_by == fresh.departed_by
+                && (row.person_id, row.account_id) == (fresh.person_id, fresh.account_id)
         };
         let found = stored.iter().position(same).or_else(|| stored.iter().position(moved));
         if let Some(found) = found {

@@ -94,7 +94,12 @@ impl App {
         }
     }
 
-    async fn decide(&self, account: &AccountRow, decision: Decision, due_at: Option<DateTime<Utc>>) -> Result<(), Error> {
+    async fn decide(
+        &self,
+        account: &AccountRow,
+        decision: Decision,
+        due_at: Option<DateTime<Utc>>,
+    ) -> Result<(), Error> {
         loop {
             let mut tx = self.store.write().await?;
             // Somebody else may have decided it since it was read.
@@ -174,13 +179,20 @@ impl App {
     }
 
     /// Asks for each candidate in turn. The first that the directory knows is the person; two of one name are nobody.
-    async fn ask_directory(&self, candidates: Vec<Candidate>, rule: &'static str) -> Result<Decision, Option<&'static str>> {
+    async fn ask_directory(
+        &self,
+        candidates: Vec<Candidate>,
+        rule: &'static str,
+    ) -> Result<Decision, Option<&'static str>> {
         let rule_of = |by: By| if rule.is_empty() { by.as_str() } else { rule };
         let by_upn = candidates.iter().find(|one| matches!(one.by, By::Upn | By::Email | By::UserName)).cloned();
         let Some(entra) = &self.entra else {
             return Ok(match by_upn {
                 Some(one) => Decision::Named(one.value, rule_of(one.by)),
-                None => Decision::Unresolved(Why::UnknownPerson, String::from("it has no UPN, and no directory is configured")),
+                None => Decision::Unresolved(
+                    Why::UnknownPerson,
+                    String::from("it has no UPN, and no directory is configured"),
+                ),
             });
         };
         for candidate in candidates {
@@ -236,7 +248,14 @@ impl App {
         };
         let Some(device) = self.device_row(look.device_id).await? else { return self.end_look(&look).await };
         let Some(api) = &source.api else { return Ok(()) };
-        match api.device(&names_of(&device)).await {
+        let names = names_of(&device);
+        let by_serial = DeviceNames { serial: names.serial.clone(), ..DeviceNames::default() };
+        let mut seen = api.device(&names).await;
+        if seen.as_ref().is_ok_and(|seen| seen.value.is_none()) && by_serial.serial.is_some() {
+            // Enrolled anew, it has other numbers; the serial number stays.
+            seen = api.device(&by_serial).await;
+        }
+        match seen {
             Ok(seen) => {
                 metrics::counter!("handover_looks_total", "outcome" => "read").increment(1);
                 match seen.value {
@@ -273,7 +292,8 @@ impl App {
             }
             return self.settle_later(look).await;
         }
-        let differs = if read.enrolled { !self.is_same(device, account).await? } else { device.holder_account.is_some() };
+        let differs =
+            if read.enrolled { !self.is_same(device, account).await? } else { device.holder_account.is_some() };
         if differs {
             let (what, account) = match (read.enrolled, read.account.clone()) {
                 (true, Some(names)) => ("with", Some(names)),
@@ -315,7 +335,11 @@ impl App {
         let now = self.now();
         // One clock per source. Ours would put the read before or after events by how far the two are apart.
         let Some(at) = at else {
-            tracing::warn!(source.name = source.name, "the UEM {} answers without a date; its answer convicts nobody", source.name);
+            tracing::warn!(
+                source.name = source.name,
+                "the UEM {} answers without a date; its answer convicts nobody",
+                source.name
+            );
             return Ok(());
         };
         let account_id = account.as_ref().map(|names| names::account_id(&source.name, names));
@@ -430,7 +454,9 @@ fn wait_after(tries: i64) -> Duration {
 
 fn tell(error: &UemError, source: &str) {
     match error {
-        UemError::Refused { .. } => tracing::error!(source.name = source, error = %error, "the UEM {source} refuses us"),
+        UemError::Refused { .. } => {
+            tracing::error!(source.name = source, error = %error, "the UEM {source} refuses us")
+        }
         UemError::Unreachable(_) | UemError::Busy { .. } | UemError::Unreadable { .. } => {
             tracing::warn!(source.name = source, error = %error, "the UEM {source} gave no answer");
         }

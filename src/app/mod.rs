@@ -2,7 +2,7 @@
 //!
 //! | deed | file |
 //! | --- | --- |
-//! | an event is written down, and what follows from it | [`record`], [`folding`] |
+//! | an event arrives and is written down, and what follows from it | [`receive`], [`record`], [`folding`] |
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
 //! | a revocation is paid, and proven | [`pay`], [`prove`] |
@@ -20,6 +20,7 @@ pub mod names;
 pub mod operate;
 pub mod pay;
 pub mod prove;
+pub mod receive;
 pub mod record;
 pub mod replay;
 pub mod run;

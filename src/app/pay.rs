@@ -97,7 +97,9 @@ impl App {
 
     /// Finds the person's object id, or writes down why nothing can be sent for them.
     async fn payable(&self, id: Uuid) -> Result<Payable, Error> {
-        let Some(mut person) = accounts::person(&mut self.store.read().await?, id).await? else { return Ok(Payable::No) };
+        let Some(mut person) = accounts::person(&mut self.store.read().await?, id).await? else {
+            return Ok(Payable::No);
+        };
         if person.object_id.is_none() && !person.guest {
             match self.find_person(&person.upn).await {
                 Some(Finding::Person(found)) => {
@@ -168,7 +170,12 @@ impl App {
 
     /// Writes the intent down: the attempt, and which revocations it covers. `None` when there is nothing to send any more,
     /// or somebody else sends it.
-    async fn intend(&self, entra: &Entra, person: &PersonRow, before: Option<Moment>) -> Result<Option<AttemptRow>, Error> {
+    async fn intend(
+        &self,
+        entra: &Entra,
+        person: &PersonRow,
+        before: Option<Moment>,
+    ) -> Result<Option<AttemptRow>, Error> {
         let mut tx = self.store.write().await?;
         let rows = revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await?;
         let now = self.utc();
@@ -246,8 +253,18 @@ impl App {
     }
 
     /// Writes down what came of a call.
-    async fn settle(&self, entra: &Entra, mut attempt: AttemptRow, object_id: Uuid, answer: Answer) -> Result<(), Error> {
+    async fn settle(
+        &self,
+        entra: &Entra,
+        mut attempt: AttemptRow,
+        object_id: Uuid,
+        mut answer: Answer,
+    ) -> Result<(), Error> {
         let now = self.now();
+        if answer.verdict == Verdict::Misled && answer.sent {
+            tracing::error!(attempt.id = %attempt.id, "something other than Graph answered attempt {}", attempt.id);
+            answer.verdict = Verdict::Ambiguous;
+        }
         attempt.outcome = Some(verdict_name(answer.verdict).to_owned());
         attempt.status = answer.status.map(i64::from);
         attempt.error_code = answer.error_code;
@@ -296,7 +313,11 @@ impl App {
                 step => apply(&mut row, step, now),
             }
             folding::save(&mut tx, &row).await?;
-            entries.push(self.about(&row, "attempt.ended", json!({ "attempt": attempt.id, "outcome": attempt.outcome, "state": row.state })));
+            entries.push(self.about(
+                &row,
+                "attempt.ended",
+                json!({ "attempt": attempt.id, "outcome": attempt.outcome, "state": row.state }),
+            ));
         }
         if !attempts::end(&mut tx, &attempt, &self.owner).await? {
             // Somebody took it over while we were away: what we know of it, they know or will find out.
@@ -315,7 +336,12 @@ impl App {
     }
 
     /// Reads the stamp a few times after an answer was lost (G8).
-    async fn read_after_lost_answer(&self, entra: &Entra, attempt: &AttemptRow, object_id: Uuid) -> Result<Lost, Error> {
+    async fn read_after_lost_answer(
+        &self,
+        entra: &Entra,
+        attempt: &AttemptRow,
+        object_id: Uuid,
+    ) -> Result<Lost, Error> {
         let offset = TimeDelta::microseconds(attempt.graph_offset_us.or(entra.clock_offset()).unwrap_or(0));
         let began = moment(attempt.began_at + offset);
         let mut lost = Lost::Unreadable;
@@ -373,7 +399,11 @@ impl App {
             folding::save(tx, &row).await?;
             let exposed = moment(now).since(moment(row.exposed_from));
             metrics::histogram!("handover_exposure_seconds").record(exposed.as_secs_f64());
-            entries.push(self.about(&row, "revocation.verified", json!({ "attempt": attempt.id, "stamp": attempt.stamp_after })));
+            entries.push(self.about(
+                &row,
+                "revocation.verified",
+                json!({ "attempt": attempt.id, "stamp": attempt.stamp_after }),
+            ));
         }
         audit::write(tx, &entries).await
     }

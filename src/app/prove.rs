@@ -90,7 +90,8 @@ impl App {
         }
         for mut row in self.covered(&mut tx, &attempt).await? {
             row.closed_at = Some(now);
-            row.note = Some(String::from("the stamp may not be read (User.Read.All is missing), so the effect is not proven"));
+            row.note =
+                Some(String::from("the stamp may not be read (User.Read.All is missing), so the effect is not proven"));
             folding::save(&mut tx, &row).await?;
         }
         tx.commit().await

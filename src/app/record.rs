@@ -92,7 +92,13 @@ pub enum Recorded {
 
 impl Incoming {
     /// An event that a source told.
-    pub fn told(source: &Source, notice: Notice, received_at: Moment, content_type: Option<String>, raw: Bytes) -> Self {
+    pub fn told(
+        source: &Source,
+        notice: Notice,
+        received_at: Moment,
+        content_type: Option<String>,
+        raw: Bytes,
+    ) -> Self {
         let what = what(&notice, source.api.is_some());
         let oddity = if notice.occurred_at.is_none() {
             Some("no_time")
@@ -351,7 +357,8 @@ impl<'a> Group<'a> {
         let values: HashSet<_> = names.iter().flatten().map(|(.., value)| value.clone()).collect();
         let values: Vec<_> = values.into_iter().collect();
         let known = recording::keys(tx, &values).await?;
-        let mut by_key: HashMap<_, _> = known.into_iter().map(|key| ((key.kind, key.scope, key.value), key.device_id)).collect();
+        let mut by_key: HashMap<_, _> =
+            known.into_iter().map(|key| ((key.kind, key.scope, key.value), key.device_id)).collect();
         let key = |(kind, scope, value): &(&str, String, String)| ((*kind).to_owned(), scope.clone(), value.clone());
 
         let mentioned: HashSet<_> = names.iter().flatten().filter_map(|name| by_key.get(&key(name)).copied()).collect();
@@ -364,12 +371,14 @@ impl<'a> Group<'a> {
         for (event, names) in self.events.iter().zip(&names) {
             // A device is its serial number. Another name leads to it only if that does not name another serial number.
             let fits = |id: &Uuid| {
-                let serial = self.devices.get(id).or_else(|| fresh.get(id)).and_then(|row: &DeviceRow| row.serial.as_ref());
+                let serial =
+                    self.devices.get(id).or_else(|| fresh.get(id)).and_then(|row: &DeviceRow| row.serial.as_ref());
                 serial.is_none() || event.device.serial.is_none() || serial == event.device.serial.as_ref()
             };
             let found = names.iter().filter_map(|name| by_key.get(&key(name)).copied()).find(fits);
             let id = found.unwrap_or_else(|| {
-                let id = names.first().map_or_else(Uuid::nil, |(kind, scope, value)| names::device_id(kind, scope, value));
+                let id =
+                    names.first().map_or_else(Uuid::nil, |(kind, scope, value)| names::device_id(kind, scope, value));
                 fresh.entry(id).or_insert_with(|| new_device(id, &event.source));
                 id
             });
@@ -398,7 +407,9 @@ impl<'a> Group<'a> {
         let named: Vec<_> = self
             .events
             .iter()
-            .filter_map(|event| event.account.as_ref().map(|names| (names::account_id(&event.source, names), event, names)))
+            .filter_map(|event| {
+                event.account.as_ref().map(|names| (names::account_id(&event.source, names), event, names))
+            })
             .collect();
         let heads = self.devices.values().flat_map(|device| folding::accounts_in(&State::from(device.head.0.clone())));
         let ids = self.standings.missing(named.iter().map(|(id, ..)| *id).chain(heads));
@@ -421,7 +432,13 @@ impl<'a> Group<'a> {
     }
 
     /// An account that was not heard of before. Where there is no API to ask, what is configured decides at once.
-    async fn new_account(&self, tx: &mut Tx, id: Uuid, event: &Incoming, names: &AccountNames) -> Result<AccountRow, Error> {
+    async fn new_account(
+        &self,
+        tx: &mut Tx,
+        id: Uuid,
+        event: &Incoming,
+        names: &AccountNames,
+    ) -> Result<AccountRow, Error> {
         let source = self.app.sources.get(&event.source);
         let mut row = AccountRow {
             id,
@@ -550,7 +567,8 @@ impl<'a> Group<'a> {
         }
         for owed in &folded.owed {
             let because = Uuid::from_bytes(owed.because.0);
-            let received = events.iter().find(|(row, _)| row.id == because).map_or(self.now, |(row, _)| row.received_at);
+            let received =
+                events.iter().find(|(row, _)| row.id == because).map_or(self.now, |(row, _)| row.received_at);
             let row = folding::revocation_row(self.app, device.id, owed, received, self.now);
             self.audit.push(folding::owed_entry(self.app, &row));
             self.owed.push(row);
@@ -620,9 +638,10 @@ impl<'a> Group<'a> {
     async fn hear(&self, tx: &mut Tx) -> Result<(), Error> {
         let mut heard = BTreeMap::new();
         for event in self.events.iter().filter(|event| event.how == "told") {
-            let offset = event.occurred_at.filter(|_| self.new.contains(&event.id)).and_then(|at| {
-                self.app.recorder.measure(&event.source, event.received_at.0.saturating_sub(at.0))
-            });
+            let offset = event
+                .occurred_at
+                .filter(|_| self.new.contains(&event.id))
+                .and_then(|at| self.app.recorder.measure(&event.source, event.received_at.0.saturating_sub(at.0)));
             let last = heard.entry(event.source.as_str()).or_insert((event.received_at, None));
             *last = (last.0.max(event.received_at), offset.or(last.1));
         }

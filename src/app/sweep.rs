@@ -114,13 +114,20 @@ impl App {
         let mut known = HashMap::new();
         for some in values.chunks(1000) {
             let mut tx = self.store.read().await?;
-            known.extend(recording::keys(&mut tx, some).await?.into_iter().map(|key| ((key.kind, key.scope, key.value), key.device_id)));
+            known.extend(
+                recording::keys(&mut tx, some)
+                    .await?
+                    .into_iter()
+                    .map(|key| ((key.kind, key.scope, key.value), key.device_id)),
+            );
         }
         let mut fresh = Vec::new();
         let mut suspects = Vec::new();
         let now = self.now();
         for (read, keys) in devices.into_iter().zip(keyed) {
-            let found = keys.iter().find_map(|(kind, scope, value)| known.get(&((*kind).to_owned(), scope.clone(), value.clone())));
+            let found = keys
+                .iter()
+                .find_map(|(kind, scope, value)| known.get(&((*kind).to_owned(), scope.clone(), value.clone())));
             let Some(id) = found.copied() else {
                 if let Some((kind, scope, value)) = keys.first() {
                     listed.insert(names::device_id(kind, scope, value));
@@ -132,7 +139,8 @@ impl App {
             listed.insert(id);
             let Some(device) = self.device_row(id).await? else { continue };
             let account = read.account.as_ref().map(|names| names::account_id(&source.name, names));
-            let same = if read.enrolled { self.is_same(&device, account).await? } else { device.holder_account.is_none() };
+            let same =
+                if read.enrolled { self.is_same(&device, account).await? } else { device.holder_account.is_none() };
             if !same {
                 suspects.push(id);
             }

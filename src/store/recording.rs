@@ -409,7 +409,8 @@ pub async fn device_ids(tx: &mut Tx, after: Uuid, limit: i64) -> Result<Vec<Uuid
 
 /// One device.
 pub async fn device(tx: &mut Tx, id: Uuid) -> Result<Option<DeviceRow>, Error> {
-    const DEVICE: &str = "SELECT id, source, serial, udid, uem_id, uem_uuid, name, asset_number, site, state, holder_person,
+    const DEVICE: &str =
+        "SELECT id, source, serial, udid, uem_id, uem_uuid, name, asset_number, site, state, holder_person,
              holder_account, undecided, since, last_event_at, head, base, base_at, version
          FROM devices WHERE id = $1";
     Ok(on!(tx, |c| sqlx::query_as(DEVICE).bind(id).fetch_optional(c).await)?)
