@@ -455,7 +455,7 @@ fn wait_after(tries: i64) -> Duration {
 fn tell(error: &UemError, source: &str) {
     match error {
         UemError::Refused { .. } => {
-            tracing::error!(source.name = source, error = %error, "the UEM {source} refuses us")
+            tracing::error!(source.name = source, error = %error, "the UEM {source} refuses us");
         }
         UemError::Unreachable(_) | UemError::Busy { .. } | UemError::Unreadable { .. } => {
             tracing::warn!(source.name = source, error = %error, "the UEM {source} gave no answer");

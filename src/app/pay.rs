@@ -216,7 +216,7 @@ impl App {
             row.attempt_id = Some(attempt.id);
             folding::save(&mut tx, &row).await?;
         }
-        let entry = Entry {
+        let began = Entry {
             person_id: Some(person.id),
             subject: Some(attempt.id),
             ..self.entry(
@@ -225,7 +225,7 @@ impl App {
                 json!({ "revocations": covers, "stamp_before": attempt.stamp_before, "collateral": attempt.collateral.0 }),
             )
         };
-        audit::write(&mut tx, &[entry]).await?;
+        audit::write(&mut tx, &[began]).await?;
         tx.commit().await?;
         Ok(Some(attempt))
     }
@@ -279,10 +279,15 @@ impl App {
                 Lost::Unreadable => blind = true,
             }
         }
-        let outcome = move |tries: Tries, dice: Dice| match answer.verdict {
-            Verdict::Forbidden if ours => Step::Again(now.plus(CONFIGURATION)),
-            Verdict::Ambiguous => after_lost_answer(!blind, tries, now, dice),
-            verdict => after_answer(verdict, tries, now, dice),
+        let verdict = answer.verdict;
+        let outcome = move |tries: Tries, dice: Dice| {
+            if ours {
+                Step::Again(now.plus(CONFIGURATION))
+            } else if verdict == Verdict::Ambiguous {
+                after_lost_answer(!blind, tries, now, dice)
+            } else {
+                after_answer(verdict, tries, now, dice)
+            }
         };
         self.write_outcome(attempt, answer.verdict, blind, outcome).await
     }
@@ -303,14 +308,14 @@ impl App {
         let mut entries = Vec::new();
         for mut row in rows {
             let tries = tried(&mut row, verdict, blind);
-            match outcome(tries, dice()) {
-                Step::ReadBack(at) => {
-                    attempt.read_at = Some(utc(at));
-                    Standpoint::Accepted.name().clone_into(&mut row.state);
-                    row.accepted_at = Some(now);
-                    (row.failed, row.unfound, row.blind) = (0, 0, 0);
-                }
-                step => apply(&mut row, step, now),
+            let step = outcome(tries, dice());
+            if let Step::ReadBack(at) = step {
+                attempt.read_at = Some(utc(at));
+                Standpoint::Accepted.name().clone_into(&mut row.state);
+                row.accepted_at = Some(now);
+                (row.failed, row.unfound, row.blind) = (0, 0, 0);
+            } else {
+                apply(&mut row, step, now);
             }
             folding::save(&mut tx, &row).await?;
             entries.push(self.about(

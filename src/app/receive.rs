@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::app::record::{Incoming, Recorded, Refused};
 use crate::app::{App, HANDOVER, Source, names};
 use crate::custody::Moment;
-use crate::intake::{Unreadable, read};
+use crate::intake::{Door, Unreadable, read};
 use crate::store::sources::{self, QuarantineRow};
 use crate::store::times::{moment, utc};
 use crate::store::{Error, audit};
@@ -40,7 +40,8 @@ impl App {
     pub fn greet(&self, source: &str, authorization: Option<&[u8]>) -> bool {
         match self.sources.get(source) {
             Some(source) => source.door.opens_to(authorization),
-            None => crate::intake::Door::dummy().opens_to(authorization) && false,
+            // A door that nothing opens, so that an unknown source takes as long as a wrong password.
+            None => Door::dummy().opens_to(authorization),
         }
     }
 
