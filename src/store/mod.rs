@@ -3,7 +3,9 @@
 //! Everything is on SQLite or PostgreSQL, from one text ([`engine`]). Reading functions take any [`Tx`]; what writes is called
 //! inside a transaction that `app` begins and commits, so that a deed and its audit entry stand or fall together.
 
+pub mod asking;
 pub mod engine;
+pub mod tokens;
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
