@@ -3,5 +3,6 @@
 
 pub mod cli;
 pub mod custody;
+pub mod entra;
 pub mod intake;
 pub mod store;
