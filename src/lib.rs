@@ -4,6 +4,7 @@
 //! The rooms, and what each may know, are told in `ARCHITECTURE.md`; `tests/walls.rs` holds them.
 
 pub mod app;
+pub mod cli;
 pub mod custody;
 pub mod entra;
 pub mod intake;

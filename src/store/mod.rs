@@ -4,6 +4,7 @@
 //! inside a transaction that `app` begins and commits, so that a deed and its audit entry stand or fall together.
 
 pub mod accounts;
+pub mod asking;
 pub mod attempts;
 pub mod audit;
 pub mod engine;
@@ -13,6 +14,7 @@ pub mod revocations;
 pub mod snapshot;
 pub mod sources;
 pub mod times;
+pub mod tokens;
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
