@@ -233,7 +233,7 @@ struct Fold {
 }
 
 impl Fold {
-    /// Decides about who left before the open custody, if its account was undecided when the snapshot was taken and no longer is.
+    /// Decides about who left before the open custody, if something was learned of its account since the snapshot.
     fn hear_who_has_it(&mut self, from: &State) {
         let (Some(open), Some(before)) = (self.out.state.open, from.open) else { return };
         if open.holder == before.holder {
