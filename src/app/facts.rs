@@ -42,6 +42,13 @@ pub async fn decide(
 ) -> Result<bool, Error> {
     let now = app.utc();
     let mut row = account.clone();
+    if account.standing == "person" && matches!(decision, Decision::Pool(_) | Decision::Unresolved(..)) {
+        // What a person held, a person held. A user that the UEM deletes, or makes a staging account, does not unmake it.
+        row.due_at = due_at;
+        row.tries = 0;
+        accounts::save(tx, &row).await?;
+        return Ok(false);
+    }
     let (standing, person, rule, why) = match decision {
         Decision::Pool(rule) => ("pool", None, Some(rule), None),
         Decision::Known(found, rule) => ("person", Some(known_person(app, tx, &found, now).await?), Some(rule), None),

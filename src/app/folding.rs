@@ -27,6 +27,10 @@ use crate::store::{Error, Tx, accounts, audit, recording, revocations};
 /// What stands in the note of a revocation whose reason went away before it was sent.
 pub const REASON_GONE: &str = "a late event or a new fact took its reason away before anything was sent";
 
+/// What stands in the note of a revocation whose reason went away after an attempt without a proven effect.
+pub const REASON_GONE_AFTER_A_TRY: &str =
+    "a late event or a new fact took its reason away; an attempt had been made before, and may have had its effect";
+
 /// What stands in the note of a revocation whose reason went away after it was sent.
 pub const REASON_GONE_TOO_LATE: &str = "a later event or fact took its reason away after it had been sent";
 
@@ -387,7 +391,8 @@ fn align(row: &mut RevocationRow, fresh: &RevocationRow) {
     row.reason.clone_from(&fresh.reason);
     let learned_who = row.person_id.is_none() && fresh.person_id.is_some();
     let waits_for_who = row.state == Standpoint::NeedsOperator.name() && row.why.as_deref() == Some("unknown_person");
-    let had_no_reason = row.state == Standpoint::Moot.name() && row.note.as_deref() == Some(REASON_GONE);
+    let had_no_reason = row.state == Standpoint::Moot.name()
+        && row.note.as_deref().is_some_and(|note| note == REASON_GONE || note == REASON_GONE_AFTER_A_TRY);
     if row.person_id.is_none() {
         row.person_id = fresh.person_id;
         row.account_id = row.account_id.or(fresh.account_id);
@@ -405,7 +410,8 @@ fn take_reason_away(row: &mut RevocationRow, now: DateTime<Utc>) {
     let Some(state) = Standpoint::named(&row.state) else { return };
     if state.is_unsent() {
         Standpoint::Moot.name().clone_into(&mut row.state);
-        row.note = Some(REASON_GONE.to_owned());
+        let note = if row.attempt_id.is_none() { REASON_GONE } else { REASON_GONE_AFTER_A_TRY };
+        row.note = Some(note.to_owned());
         row.why = None;
         row.closed_at = Some(now);
     } else if state != Standpoint::Moot && row.note.is_none() {
