@@ -3,3 +3,4 @@
 
 pub mod custody;
 pub mod store;
+pub mod web;
