@@ -11,3 +11,4 @@ pub mod intake;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod store;
+pub mod web;
