@@ -4,6 +4,8 @@
 //! everything else to standard error.
 
 pub mod config;
+#[cfg(feature = "sandbox")]
+pub mod demo;
 pub mod house;
 pub mod serve;
 pub(crate) mod text;
