@@ -25,9 +25,7 @@ impl Asked {
     pub fn instant(self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self {
             Self::At(at) => at,
-            Self::DaysAgo(days, time) => {
-                (now.date_naive() - TimeDelta::days(i64::from(days))).and_time(time).and_utc()
-            }
+            Self::DaysAgo(days, time) => (now.date_naive() - TimeDelta::days(i64::from(days))).and_time(time).and_utc(),
         }
     }
 }

@@ -91,7 +91,9 @@ fn source<'a>(sources: &'a mut Vec<Value>, which: &str) -> Result<&'a mut Value,
     let count = sources.len();
     if let Ok(position) = which.parse::<usize>() {
         if position > count {
-            return Err(format!("names source {position}, but there are {count}; positions count from 0 without a gap"));
+            return Err(format!(
+                "names source {position}, but there are {count}; positions count from 0 without a gap"
+            ));
         }
         if position == count {
             sources.push(Value::new(None, ValueKind::Table(config::Map::new())));
@@ -99,9 +101,10 @@ fn source<'a>(sources: &'a mut Vec<Value>, which: &str) -> Result<&'a mut Value,
         return sources.get_mut(position).ok_or_else(String::new);
     }
     let named = |source: &Value| match &source.kind {
-        ValueKind::Table(table) => {
-            table.get("name").and_then(|name| name.clone().into_string().ok()).is_some_and(|name| spelled(&name) == which)
-        }
+        ValueKind::Table(table) => table
+            .get("name")
+            .and_then(|name| name.clone().into_string().ok())
+            .is_some_and(|name| spelled(&name) == which),
         _ => false,
     };
     sources

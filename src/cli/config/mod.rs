@@ -6,6 +6,7 @@
 //! What would surprise: with no file at all everything has a default, and without `[entra]` Handover is in shadow mode.
 
 mod environment;
+mod rooms;
 mod sections;
 mod source;
 mod tree;
@@ -18,9 +19,7 @@ use std::path::{Path, PathBuf};
 use config::{FileFormat, Format as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use sections::{
-    Cloud, Database, Entra, Intake, Log, LogFormat, Policy, RevokeOn, Server, WhenHoldingAnother,
-};
+pub use sections::{Cloud, Database, Entra, Intake, Log, LogFormat, Policy, RevokeOn, Server, WhenHoldingAnother};
 pub use source::{Api, ApiLogin, Passwords, Source, SourceKind};
 pub use tree::Problem;
 

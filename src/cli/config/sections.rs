@@ -198,8 +198,7 @@ pub struct Policy {
 
 impl Policy {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        let revoke_on =
-            [("next_user", RevokeOn::NextUser), ("return", RevokeOn::Return)];
+        let revoke_on = [("next_user", RevokeOn::NextUser), ("return", RevokeOn::Return)];
         let revoke_on = section.choice("revoke_on", &revoke_on, RevokeOn::NextUser);
         match section.text("when_holding_another").as_deref() {
             None | Some("revoke") => {}

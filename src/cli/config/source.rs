@@ -183,8 +183,7 @@ fn credentials(section: &mut Section<'_>) -> (Option<String>, Option<Passwords>)
     if username.as_deref().is_some_and(|name| name.contains(':')) {
         section.problem("username", "has a colon, which HTTP Basic cannot carry; choose a user name without one");
     }
-    let keys: Vec<_> =
-        ["password", "passwords", "passwords_file"].into_iter().filter(|key| section.has(key)).collect();
+    let keys: Vec<_> = ["password", "passwords", "passwords_file"].into_iter().filter(|key| section.has(key)).collect();
     let one = section.text("password");
     let several = section.texts("passwords");
     let file = section.secret_file("passwords_file");

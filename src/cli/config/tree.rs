@@ -240,10 +240,7 @@ impl<'r> Section<'r> {
         match number.filter(|number| *number > 0.0 && *number <= f64::from(most)) {
             Some(number) => number,
             None => {
-                self.problem(
-                    key,
-                    format!("is out of range; write a number of {unit}, more than 0 and at most {most}"),
-                );
+                self.problem(key, format!("is out of range; write a number of {unit}, more than 0 and at most {most}"));
                 default
             }
         }
