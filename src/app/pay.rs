@@ -57,8 +57,9 @@ struct Claimed<'a> {
 
 impl Paying {
     fn claim(&self, person: Uuid) -> Option<Claimed<'_>> {
-        let mut people = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        people.insert(person).then_some(Claimed { person, paying: self })
+        let is_free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(person);
+        // Made only where it is ours: dropping one lets the person go.
+        is_free.then(|| Claimed { person, paying: self })
     }
 }
 
