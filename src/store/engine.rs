@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -120,6 +121,17 @@ impl Tx {
         match &self.0 {
             Inner::SqliteWrites(_) | Inner::SqliteReads(_) => sqlite,
             Inner::PostgresWrites(_) | Inner::PostgresReads(_) => postgres,
+        }
+    }
+
+    /// The time that leases go by (R12): the server's, where several instances share one, else `ours`.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn clock(&mut self, ours: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
+        match self.side() {
+            Side::Sqlite(_) => Ok(ours),
+            Side::Postgres(c) => Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(c).await?),
         }
     }
 

@@ -1,0 +1,114 @@
+//! Devices to be read again over the source's API. Durable, so that no restart forgets a suspicion.
+
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use super::engine::{on, row};
+use super::{Error, Tx};
+
+row! {
+    /// A look to be taken.
+    pub struct LookRow {
+        /// At which device.
+        pub device_id: Uuid,
+        /// Over whose API.
+        pub source: String,
+        /// Whether this is the look that may convict.
+        pub settled: bool,
+        /// When.
+        pub due_at: DateTime<Utc>,
+        /// What the settling time counts from.
+        pub asked_at: DateTime<Utc>,
+        /// Failures in a row.
+        pub tries: i64,
+    }
+}
+
+/// Asks for looks; one already asked for starts again from the newer question.
+pub async fn ask(tx: &mut Tx, looks: &[LookRow]) -> Result<(), Error> {
+    put(
+        tx,
+        looks,
+        " ON CONFLICT (device_id) DO UPDATE SET source = excluded.source, settled = excluded.settled, \
+         due_at = excluded.due_at, asked_at = excluded.asked_at, tries = 0",
+    )
+    .await
+}
+
+/// Asks for looks on suspicion; one already asked for stands.
+pub async fn suspect(tx: &mut Tx, looks: &[LookRow]) -> Result<(), Error> {
+    put(tx, looks, " ON CONFLICT (device_id) DO NOTHING").await
+}
+
+async fn put(tx: &mut Tx, looks: &[LookRow], otherwise: &'static str) -> Result<(), Error> {
+    if looks.is_empty() {
+        return Ok(());
+    }
+    on!(tx, |c| {
+        QueryBuilder::new("INSERT INTO looks (device_id, source, settled, due_at, asked_at, tries) ")
+            .push_values(looks, |mut tuple, look| {
+                tuple
+                    .push_bind(look.device_id)
+                    .push_bind(look.source.clone())
+                    .push_bind(look.settled)
+                    .push_bind(look.due_at)
+                    .push_bind(look.asked_at)
+                    .push_bind(look.tries);
+            })
+            .push(otherwise)
+            .build()
+            .execute(c)
+            .await
+            .map(drop)
+    })?;
+    Ok(())
+}
+
+/// The looks that are due.
+pub async fn due(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<LookRow>, Error> {
+    const DUE: &str = "SELECT device_id, source, settled, due_at, asked_at, tries FROM looks
+         WHERE due_at <= $1 ORDER BY due_at, device_id LIMIT $2";
+    Ok(on!(tx, |c| sqlx::query_as(DUE).bind(now).bind(limit).fetch_all(c).await)?)
+}
+
+/// Puts a look off, unless it was asked for anew meanwhile.
+pub async fn put_off(
+    tx: &mut Tx,
+    look: &LookRow,
+    settled: bool,
+    due_at: DateTime<Utc>,
+    tries: i64,
+) -> Result<(), Error> {
+    const OFF: &str = "UPDATE looks SET settled = $3, due_at = $4, tries = $5 WHERE device_id = $1 AND asked_at = $2";
+    on!(tx, |c| {
+        sqlx::query(OFF)
+            .bind(look.device_id)
+            .bind(look.asked_at)
+            .bind(settled)
+            .bind(due_at)
+            .bind(tries)
+            .execute(c)
+            .await
+            .map(drop)
+    })?;
+    Ok(())
+}
+
+/// Takes a look off the list, unless it was asked for anew meanwhile. Says whether it stood.
+pub async fn done(tx: &mut Tx, look: &LookRow) -> Result<bool, Error> {
+    const DONE: &str = "DELETE FROM looks WHERE device_id = $1 AND asked_at = $2";
+    let gone = on!(tx, |c| sqlx::query(DONE)
+        .bind(look.device_id)
+        .bind(look.asked_at)
+        .execute(c)
+        .await
+        .map(|d| d.rows_affected()))?;
+    Ok(gone == 1)
+}
+
+/// When the next look is due.
+pub async fn next_due(tx: &mut Tx) -> Result<Option<DateTime<Utc>>, Error> {
+    const NEXT: &str = "SELECT MIN(due_at) FROM looks";
+    Ok(on!(tx, |c| sqlx::query_scalar(NEXT).fetch_one(c).await)?)
+}
