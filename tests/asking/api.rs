@@ -91,7 +91,7 @@ impl Deeds for Asked {
 }
 
 struct Room {
-    _test: TestStore,
+    test: TestStore,
     asked: Arc<Asked>,
     api: Router,
     intake: Router,
@@ -124,7 +124,7 @@ async fn room(kind: Kind) -> Option<Room> {
         writes_per_second: 15.0,
         shadow: true,
     });
-    Some(Room { _test: test, asked, api: web::api(Arc::clone(&site)), intake: web::intake(site), tokens })
+    Some(Room { test, asked, api: web::api(Arc::clone(&site)), intake: web::intake(site), tokens })
 }
 
 async fn answer(router: &Router, request: Request<Body>) -> Answer {
@@ -528,7 +528,7 @@ async fn health_and_numbers_need_no_token(#[values(Kind::Sqlite, Kind::Postgres)
 #[tokio::test]
 async fn a_database_that_is_away_is_said_and_not_shown(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let Some(room) = room(kind).await else { return };
-    room._test.store.close().await;
+    room.test.store.close().await;
 
     assert_eq!(room.ask("GET", "/health/live", None, None).await.status, 200);
     assert_eq!(room.ask("GET", "/health/ready", None, None).await.status, 503);
