@@ -169,8 +169,7 @@ pub struct History {
 #[derive(Debug, Clone, Args)]
 pub struct Person {
     /// UPN, also a former one, or Entra object id
-    #[arg(value_name = "UPN")]
-    pub person: String,
+    pub upn: String,
     /// Only what overlaps the time from here on; UTC unless an offset is written
     #[arg(long, value_name = "TIME")]
     pub from: Option<Asked>,

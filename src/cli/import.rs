@@ -321,7 +321,11 @@ mod tests {
         let again = file(&store, "uem", &path, now, async |_| panic!("there is nothing left")).await.unwrap();
 
         assert_eq!((resumed.before, seen.first(), seen.len()), (999, Some(&1001), 701));
-        insta::assert_snapshot!(told(&[resumed, again]), @"");
+        insta::assert_snapshot!(told(&[resumed, again]), @r#"
+        events.jsonl: 2401 lines (went on after line 999); 2 recorded, 0 known, 2 refused
+          refused and in quarantine: lines 1001, 2001
+        events.jsonl: 2401 lines (went on after line 2401); 0 recorded, 0 known, 0 refused
+        "#);
     }
 
     #[tokio::test]

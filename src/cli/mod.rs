@@ -3,6 +3,8 @@
 //! They promise one thing to scripts: exit code 0 is done, 1 is found wrong, 2 is misused; results go to standard output,
 //! everything else to standard error. What a command needs of the running service stands in `wiring`.
 
+#![expect(clippy::format_push_string, reason = "what a command prints, it prints once; an allocation more is nothing")]
+
 mod args;
 pub mod config;
 mod doctor;

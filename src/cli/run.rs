@@ -284,11 +284,11 @@ async fn history(config: &Config, options: &History) -> anyhow::Result<End> {
 async fn person(config: &Config, options: &Person) -> anyhow::Result<End> {
     let store = open(config).await?;
     let mut tx = store.read().await?;
-    let found = match named(people::identify(&mut tx, &options.person).await)? {
+    let found = match named(people::identify(&mut tx, &options.upn).await)? {
         Some(id) => people::one(&mut tx, id).await?.map(|person| (id, person)),
         None => None,
     };
-    let Some((id, person)) = found else { return Ok(complain(&format!("nobody is called {}", options.person))) };
+    let Some((id, person)) = found else { return Ok(complain(&format!("nobody is called {}", options.upn))) };
     let span = span(options.from, options.to);
     let found =
         collect(options.listing.limit, async |paging| custodies::of_person(&mut tx, id, span, paging).await).await?;

@@ -26,7 +26,10 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn read(text: &str, pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-    let folder = folder();
+    read_in(&folder(), text, pairs)
+}
+
+fn read_in(folder: &tempfile::TempDir, text: &str, pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     Config::read(text, folder.path(), &variables(pairs)).map_err(|problems| {
         let base = format!("{}/", folder.path().display());
         problems.0.iter().map(|problem| problem.to_string().replace(&base, "")).collect()
@@ -229,7 +232,9 @@ fn nothing_configured_is_shadow_mode_on_sqlite() {
 
 #[test]
 fn the_environment_wins_over_the_file_for_keys_of_every_kind() {
-    let config = read(
+    let folder = folder();
+    let config = read_in(
+        &folder,
         SOURCE,
         &[
             ("HANDOVER_ENTRA__TENANT_ID", "contoso.example"),
@@ -338,7 +343,8 @@ fn the_sample_switched_on_is_good_but_for_what_excludes_each_other() {
         .map(str::to_owned)
         .collect();
 
-    let config = read(&text.join("\n"), &[]).unwrap();
+    let folder = folder();
+    let config = read_in(&folder, &text.join("\n"), &[]).unwrap();
 
     assert!(matches!(config.sources[0].api.as_ref().unwrap().login, ApiLogin::OAuth { .. }));
     assert_eq!(config.sources[0].passwords.as_ref().unwrap().reveal().unwrap().len(), 2);

@@ -422,10 +422,27 @@ mod tests {
 
     #[test]
     fn a_rule_that_would_hear_no_hand_over_is_wrong() {
-        insta::assert_snapshot!(found(Some(&rule())), @"");
-        insta::assert_snapshot!(found(None), @"");
+        insta::assert_snapshot!(found(Some(&rule())), @r#"
+        ✓ rule  active, posts Check-in/Check-out to https://handover.contoso.example/intake/uem
+        nothing to fix
+        "#);
+        insta::assert_snapshot!(found(None), @r#"
+        ✗ rule  no rule posts to https://handover.contoso.example/intake/uem
+                → add one at Groups & Settings > All Settings > System > Advanced > API > Event Notifications
+        1 to fix; 0 to look at
+        "#);
         insta::assert_snapshot!(
-            found(Some(&Rule { active: false, check_out_check_in: false, json: false, events: vec![], ..rule() })), @"");
+            found(Some(&Rule { active: false, check_out_check_in: false, json: false, events: vec![], ..rule() })), @r#"
+        ✗ rule  the rule is inactive, so nothing is posted
+                → activate it at Groups & Settings > All Settings > System > Advanced > API > Event Notifications
+        ✗ rule  Check-in/Check-out is not among its events
+                → tick it at Groups & Settings > All Settings > System > Advanced > API > Event Notifications
+        ! rule  it posts XML, which is read too
+                → choose JSON at Groups & Settings > All Settings > System > Advanced > API > Event Notifications
+        ! rule  it does not post Device Enrollment, Device Unenrolled Enterprise Wipe, Device Wipe, Device Delete
+                → tick them at Groups & Settings > All Settings > System > Advanced > API > Event Notifications; until then only sweeps find such departures
+        2 to fix; 2 to look at
+        "#);
     }
 
     #[test]
@@ -435,7 +452,14 @@ mod tests {
             clock_found(&mut report, "clock", offset, 300);
         }
 
-        insta::assert_snapshot!(report.told(), @"");
+        insta::assert_snapshot!(report.told(), @r#"
+        ✓ clock  its clock agrees with ours
+        ! clock  its clock is 45 s behind ours
+                 → synchronise both clocks
+        ✗ clock  its clock is 301 s ahead of ours
+                 → synchronise both clocks; policy.clock_skew_seconds allows 300 s
+        1 to fix; 1 to look at
+        "#);
     }
 
     #[test]
@@ -455,6 +479,16 @@ mod tests {
         permissions_found(&mut report, &Permissions::Read { roles: vec![], missing: vec![], surplus: vec![] });
         permissions_found(&mut report, &Permissions::Opaque);
 
-        insta::assert_snapshot!(report.told(), @"");
+        insta::assert_snapshot!(report.told(), @r#"
+        ✗ Entra  the app lacks User.RevokeSessions.All
+                 → add the application permission User.RevokeSessions.All under API permissions and grant admin consent
+        ! Entra  the app may do more than it needs: Mail.Read
+                 → remove them; User.RevokeSessions.All and User.Read.All are enough
+        ! Entra  the app works through User.ReadWrite.All, which allows far more
+                 → use User.RevokeSessions.All and User.Read.All instead, where the cloud has them
+        ✓ Entra  the app has the permissions it needs, and no more
+        – Entra  the token cannot be looked into, so the permissions are not known
+        1 to fix; 2 to look at
+        "#);
     }
 }
