@@ -1,6 +1,8 @@
 //! The room that talks to Microsoft, seen from outside: against a small fake of the token endpoint and of Graph, over real
 //! HTTP on this machine. Each fake keeps what it saw and can be asked afterwards.
 
+#![expect(clippy::unwrap_used, reason = "in a test a failed step is a failed test, helpers included")]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,6 +52,7 @@ struct Say {
     after: Duration,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it reads better where it is called")]
 fn say(status: u16, body: impl ToString) -> Say {
     Say {
         status,
@@ -60,6 +63,7 @@ fn say(status: u16, body: impl ToString) -> Say {
 }
 
 impl Say {
+    #[expect(clippy::needless_pass_by_value, reason = "it reads better where it is called")]
     fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.headers.retain(|(held, _)| *held != name);
         self.headers.push((name, value.to_string()));

@@ -34,7 +34,7 @@ pub enum Command {
     Serve,
     /// Show the whole story on this machine, against a simulated Entra and UEM
     #[cfg(feature = "sandbox")]
-    #[command(after_help = "Example:\n  handover demo --exit --speed 10")]
+    #[command(after_help = "Example:\n  handover demo --exit")]
     Demo(Demo),
     /// Check configuration, database, UEM rule, Entra permissions and clocks, and say what to fix
     #[command(after_help = "Example:\n  handover doctor --config handover.toml")]
@@ -68,7 +68,7 @@ pub enum Command {
     Config(Configuration),
     /// Run the simulated Entra and UEM alone
     #[cfg(feature = "sandbox")]
-    #[command(hide = true, after_help = "Example:\n  handover sandbox --listen 127.0.0.1:9090")]
+    #[command(hide = true, after_help = "Example:\n  handover sandbox --entra-port 9443 --uem-port 9444")]
     Sandbox(Sandbox),
 }
 
@@ -79,21 +79,24 @@ pub struct Demo {
     /// End when the story is told, instead of leaving the console open
     #[arg(long)]
     pub exit: bool,
-    /// How many times faster than life, 1 to 1000
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub speed: u32,
-    /// How many iPads change hands, 1 to 10000
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub devices: u32,
 }
 
 /// How the sandbox runs.
 #[cfg(feature = "sandbox")]
 #[derive(Debug, Clone, Args)]
 pub struct Sandbox {
-    /// Address and port
-    #[arg(long, default_value = "127.0.0.1:9090")]
-    pub listen: std::net::SocketAddr,
+    /// The port of the tenant on 127.0.0.1; any free one when 0
+    #[arg(long, default_value_t = 0)]
+    pub entra_port: u16,
+    /// The port of the UEM on 127.0.0.1; any free one when 0
+    #[arg(long, default_value_t = 0)]
+    pub uem_port: u16,
+    /// Decides every die that is thrown
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Where the root certificate is written. Default: the temporary folder
+    #[arg(long, value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
 }
 
 /// How the doctor looks.

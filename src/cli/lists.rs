@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::text::{csv, facts, plain, table};
+use super::text::{csv, facts, plain, table_with};
 use super::time::{Lasted, short, short_or_dash};
 use super::who::{departure, holder};
 use crate::store::asking::custodies::Custody;
@@ -27,7 +27,7 @@ pub(crate) fn history(device: &Device, items: &[Custody], more: bool) -> String 
         ]
     });
     let header = ["from (UTC)", "to (UTC)", "lasted", "holder", "ended", "next", "revocation"];
-    listed(&title, &table(&header, &[0, 1, 2, 4, 6], rows), items.len(), more)
+    listed(&title, &table_with(&header, &[0, 1, 2, 4, 6], rows), items.len(), more)
 }
 
 /// A person's custodies as a table.
@@ -60,7 +60,7 @@ pub(crate) fn person(person: &Person, items: &[Custody], more: bool) -> String {
         ]
     });
     let header = ["from (UTC)", "to (UTC)", "lasted", "device", "ended", "next", "revocation"];
-    listed(&title, &table(&header, &[0, 1, 2, 3, 4, 6], rows), items.len(), more)
+    listed(&title, &table_with(&header, &[0, 1, 2, 3, 4, 6], rows), items.len(), more)
 }
 
 /// Custodies as comma-separated values.
@@ -121,7 +121,7 @@ pub(crate) fn revocations(items: &[Revocation], more: bool) -> String {
         ]
     });
     let header = ["owed (UTC)", "state", "person", "device", "id"];
-    let mut text = listed("revocations", &table(&header, &[0, 1, 3, 4], rows), items.len(), more);
+    let mut text = listed("revocations", &table_with(&header, &[0, 1, 3, 4], rows), items.len(), more);
     let waiting: Vec<_> = items
         .iter()
         .filter(|revocation| matches!(revocation.state.as_str(), "held" | "needs_operator"))
@@ -189,7 +189,7 @@ pub(crate) fn tokens(items: &[Token]) -> String {
         let void = short_or_dash(token.revoked_at);
         vec![token.name.clone(), role, short(token.created_at), void, token.id.to_string()]
     });
-    table(&["name", "role", "made (UTC)", "void since (UTC)", "id"], &[1, 2, 3, 4], rows) + "\n"
+    table_with(&["name", "role", "made (UTC)", "void since (UTC)", "id"], &[1, 2, 3, 4], rows) + "\n"
 }
 
 /// Tokens for programs.

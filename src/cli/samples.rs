@@ -124,7 +124,7 @@ pub(crate) fn revocation(state: &str, explanation: &str) -> Revocation {
         stamp_before: done.then(|| at("2026-02-11T08:00:00Z")),
         stamp_after: done.then(|| at("2026-03-02T14:09:11Z")),
         exposure: Exposure { from: at("2026-03-02T14:08:59Z"), refresh_tokens_until: until, access_tokens_until: None },
-        collateral: serde_json::json!([]),
+        collateral: Vec::new(),
         covered_by: None,
         explanation: explanation.into(),
     }

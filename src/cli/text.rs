@@ -44,8 +44,14 @@ pub(crate) fn csv(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
+/// Rows as a table for a terminal.
+#[cfg(feature = "sandbox")]
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    table_with(header, &[], rows)
+}
+
 /// Rows as a table for a terminal. The columns in `whole` are never broken over lines: times and ids are to be copied.
-pub(crate) fn table(header: &[&str], whole: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn table_with(header: &[&str], whole: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);

@@ -61,7 +61,7 @@ fn a_device_that_is_with_nobody_or_with_somebody_says_so() {
     let erased = Custody { departure: Some("erased".into()), ..gone.clone() };
     let alone = Custody { next: None, revocation: None, ..custody() };
     let short = Some(revocation("held", "the event came late"));
-    let told = [
+    let told = vec![
         answer(Some(lasting()), None, None, false),
         answer(Some(lasting()), None, None, true),
         answer(Some(unknown), None, None, false),

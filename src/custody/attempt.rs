@@ -91,7 +91,7 @@ pub fn next_read(accepted_at: Moment, reads: usize) -> Option<Moment> {
 fn again(theirs: Option<Duration>, tries: Tries, now: Moment, dice: Dice) -> Moment {
     let bound = Duration::from_secs(1 << tries.failed.clamp(1, 9)).min(LONGEST_WAIT);
     let ours = bound * u32::from(dice.0.min(1000)) / 1000;
-    now.plus(theirs.map_or(ours, |theirs| theirs + ours.min(Duration::from_secs(1))))
+    now.plus(theirs.map_or(ours, |theirs| theirs.saturating_add(ours.min(Duration::from_secs(1)))))
 }
 
 #[cfg(test)]

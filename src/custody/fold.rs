@@ -185,6 +185,9 @@ pub struct Folded {
 ///
 /// Events may come in any order and more than once. Those that the state has seen already, and those from before it,
 /// are passed over: whoever calls with a snapshot calls with what came after it.
+///
+/// What was learned since the snapshot of the account that had the device then, and of who left before it, counts. What was
+/// learned of an account whose stretches all lie before the snapshot does not: that takes a snapshot from before them.
 pub fn fold(
     from: State,
     events: impl IntoIterator<Item = Event>,
@@ -195,6 +198,7 @@ pub fn fold(
     let state = from.seen_with(&standing);
     let mut fold =
         Fold { policy, out: Folded { custodies: state.open.into_iter().collect(), state, ..Folded::default() } };
+    fold.hear_who_has_it(&from);
     for (key, event) in ordered {
         if fold.out.state.last.is_none_or(|last| key > last) {
             fold.event(&event, &standing);
@@ -229,6 +233,18 @@ struct Fold {
 }
 
 impl Fold {
+    /// Decides about who left before the open custody, if something was learned of its account since the snapshot.
+    fn hear_who_has_it(&mut self, from: &State) {
+        let (Some(open), Some(before)) = (self.out.state.open, from.open) else { return };
+        if open.holder == before.holder {
+            return;
+        }
+        if self.out.state.leaver.is_some_and(|leaver| leaver.holder.same(&open.holder)) {
+            self.out.state.leaver = None;
+        }
+        self.answer_for_who_left((open.started_at, open.id), open.holder);
+    }
+
     fn event(&mut self, event: &Event, standing: &impl Fn(AccountId) -> Standing) {
         match event.how {
             How::Told => self.out.state.told_at = Some(event.at),
@@ -252,7 +268,7 @@ impl Fold {
     }
 
     fn is_overtaken(&self, read_at: Moment) -> bool {
-        self.out.state.told_at.is_some_and(|told| told.plus(self.policy.settle) > read_at)
+        self.out.state.told_at.is_some_and(|told| read_at.since(told) < self.policy.settle)
     }
 
     fn odd(&mut self, event: &Event, oddity: Oddity) {
@@ -271,7 +287,7 @@ impl Fold {
             }
             self.leaves(event, into);
         }
-        self.answer_for_who_left(event, holder);
+        self.answer_for_who_left(event.key(), holder);
         self.begin(event, holder);
     }
 
@@ -283,9 +299,9 @@ impl Fold {
         self.leaves(event, into);
         match (self.policy.revoke_on, into) {
             (RevokeOn::NextUser, Departure::Erased) => self.out.state.leaver = None,
-            (RevokeOn::Return, Departure::Erased) => self.owe(event, Reason::Return),
+            (RevokeOn::Return, Departure::Erased) => self.owe(event.key(), Reason::Return),
             (_, Departure::Return | Departure::Next | Departure::ReEnrolled | Departure::Gone) => {
-                self.owe(event, Reason::LeftSight);
+                self.owe(event.key(), Reason::LeftSight);
             }
         }
         if self.open().is_none_or(|open| open.holder != Holder::Unknown(None)) {
@@ -321,30 +337,30 @@ impl Fold {
     }
 
     /// Decides whether the arrival of `next` asks for the revocation of whoever left.
-    fn answer_for_who_left(&mut self, event: &Event, next: Holder) {
+    fn answer_for_who_left(&mut self, (at, by): (Moment, EventId), next: Holder) {
         let Some(leaver) = self.out.state.leaver else { return };
         match (next, self.policy.revoke_on) {
             // Nothing is known of the next account: nothing is owed yet. Or: it lies in the rack, and nobody has it.
             (Holder::Undecided(_), _) | (Holder::Pool(_), RevokeOn::NextUser) => {}
-            (Holder::Pool(_), RevokeOn::Return) => self.owe(event, Reason::Return),
+            (Holder::Pool(_), RevokeOn::Return) => self.owe((at, by), Reason::Return),
             // Enrolled anew by the same person: a departure all the same, where every departure counts.
             (Holder::Person(..) | Holder::Unknown(_), RevokeOn::Return)
-                if leaver.holder.same(&next) && leaver.left_by == event.id =>
+                if leaver.holder.same(&next) && leaver.left_by == by =>
             {
-                self.owe(event, Reason::Return);
+                self.owe((at, by), Reason::Return);
             }
             (Holder::Person(..) | Holder::Unknown(_), _) if leaver.holder.same(&next) => self.out.state.leaver = None,
-            (Holder::Person(..), _) => self.owe(event, Reason::NextUser),
-            (Holder::Unknown(_), _) => self.owe(event, Reason::UnknownUser),
+            (Holder::Person(..), _) => self.owe((at, by), Reason::NextUser),
+            (Holder::Unknown(_), _) => self.owe((at, by), Reason::UnknownUser),
         }
     }
 
-    fn owe(&mut self, event: &Event, reason: Reason) {
+    fn owe(&mut self, (at, because): (Moment, EventId), reason: Reason) {
         if let Some(leaver) = self.out.state.leaver.take()
             && let Some(subject) = leaver.holder.subject()
         {
             let exposed_from = match reason {
-                Reason::NextUser | Reason::UnknownUser => event.at,
+                Reason::NextUser | Reason::UnknownUser => at,
                 Reason::LeftSight | Reason::Return => leaver.left_at,
             };
             self.out.owed.push(Owed {
@@ -353,7 +369,7 @@ impl Fold {
                 departed_at: leaver.left_at,
                 departed_by: leaver.left_by,
                 exposed_from,
-                because: event.id,
+                because,
                 reason,
             });
         }

@@ -177,7 +177,7 @@ pub fn answered_by_earlier(
     skew: Duration,
     source_offset: Option<Duration>,
 ) -> bool {
-    source_offset.is_some_and(|offset| offset <= skew) && began_at >= departed_at.plus(skew)
+    source_offset.is_some_and(|offset| offset <= skew) && began_at >= departed_at && began_at.since(departed_at) >= skew
 }
 
 /// What is known about the person's stamp around an attempt.
@@ -205,7 +205,7 @@ impl Stamps {
 
 /// Stamps and `Date` headers have whole seconds.
 fn whole_second(at: Moment) -> Moment {
-    Moment(at.0 - at.0.rem_euclid(1_000_000))
+    Moment(at.0.saturating_sub(at.0.rem_euclid(1_000_000)))
 }
 
 #[cfg(test)]

@@ -21,9 +21,9 @@ const ENOUGH_FAILURES: u32 = 20;
 /// First wait of an open circuit; it doubles with each failed probe.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait of an open circuit.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// One probe a minute while our credentials are refused: more would only lock us out.
-const CREDENTIALS_WAIT: Duration = Duration::from_secs(60);
+const CREDENTIALS_WAIT: Duration = Duration::from_mins(1);
 /// How soon to look again while a probe is on its way.
 const PROBE_LOOK: Duration = Duration::from_millis(250);
 
@@ -302,7 +302,7 @@ mod tests {
 
         circuit.enter(now).ok().unwrap().settle(Verdict::Credentials, now);
 
-        assert_eq!(circuit.wait(now), Duration::from_secs(60));
+        assert_eq!(circuit.wait(now), Duration::from_mins(1));
         assert_eq!(circuit.enter(now + 59 * SECOND).err(), Some(Verdict::Credentials));
         assert!(circuit.enter(now + 60 * SECOND).is_ok());
     }

@@ -100,6 +100,24 @@ pub struct Answer {
     pub sent: bool,
 }
 
+impl Answer {
+    /// What is left of a call whose outcome nobody wrote down: it may have had its effect.
+    pub fn lost(client_request_id: Uuid) -> Self {
+        Self {
+            verdict: Verdict::Ambiguous,
+            status: None,
+            error_code: None,
+            request_id: None,
+            client_request_id,
+            graph_date: None,
+            diagnostic: None,
+            took: Duration::ZERO,
+            pressure: None,
+            sent: true,
+        }
+    }
+}
+
 /// What reading a stamp yields, and how the call went.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StampAnswer {

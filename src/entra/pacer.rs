@@ -18,7 +18,7 @@ use super::backoff::full_jitter;
 /// First wait after a 429 that names none.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait after a 429 that names none: the length of Microsoft's window for writes is 150 s.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// Shortest wait after a 429 that names none.
 const LEAST_WAIT: Duration = Duration::from_millis(500);
 /// How much of what can be saved up may leave at once.

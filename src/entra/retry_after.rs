@@ -10,7 +10,7 @@ use chrono::DateTime;
 use crate::custody::Moment;
 
 /// The longest wait we believe (G5). Microsoft's windows are at most 5 minutes; more than twice that is a mistake.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// The wait in a `Retry-After` header, more than zero and at most [`LONGEST_WAIT`]. A date counts from `date`, the same
 /// answer's own clock.

@@ -27,17 +27,17 @@ use super::wire::{self, Exchange};
 use crate::custody::{Moment, Verdict};
 
 /// How long nobody asks for a token after our credentials were refused.
-const REFUSED_WAIT: Duration = Duration::from_secs(60);
+const REFUSED_WAIT: Duration = Duration::from_mins(1);
 /// First, longest and shortest wait after the endpoint failed us otherwise.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const LEAST_WAIT: Duration = Duration::from_millis(500);
 /// A token is not used in its last seconds, as it would expire on the way.
 const MARGIN: Duration = Duration::from_secs(10);
 /// The life of a token that does not say. Entra's say about an hour.
-const UNSAID_LIFE: Duration = Duration::from_secs(300);
+const UNSAID_LIFE: Duration = Duration::from_mins(5);
 /// The longest life we believe.
-const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
 /// One access token.
 pub(crate) struct Token {
@@ -235,7 +235,7 @@ impl Tokens {
     async fn ask(&self) -> Result<Arc<Token>, TokenFault> {
         let now = Instant::now();
         let outcome = match self.credential.proof().await {
-            Ok(proof) => self.answer(wire::send(self.request(&proof)).await),
+            Ok(proof) => granted(wire::send(self.request(&proof)).await),
             Err(secret) => Err(TokenFault { secret: Some(secret), ..TokenFault::of(Fault::Credentials) }),
         };
         let mut state = self.lock();
@@ -272,29 +272,6 @@ impl Tokens {
         self.client.post(self.addresses.token.clone()).timeout(self.timeout).form(&form)
     }
 
-    fn answer(&self, exchange: Exchange) -> Result<Granted, TokenFault> {
-        let mut fault = TokenFault {
-            status: exchange.status(),
-            error: exchange.text("/error"),
-            trace_id: exchange.text("/trace_id"),
-            error_codes: exchange
-                .json
-                .as_ref()
-                .and_then(|json| json.get("error_codes")?.as_array())
-                .map(|codes| codes.iter().filter_map(Value::as_i64).take(8).collect())
-                .unwrap_or_default(),
-            ..TokenFault::of(Fault::Unavailable)
-        };
-        (fault.fault, fault.wait) = match classify(exchange.happened, fault.error.as_deref()) {
-            Ok(()) => match Granted::read(exchange) {
-                Some(granted) => return Ok(granted),
-                None => (Fault::Misled, Duration::ZERO),
-            },
-            Err(why) => why,
-        };
-        Err(fault)
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -314,6 +291,30 @@ impl TokenFault {
     }
 }
 
+/// The token in this answer, or what the answer says instead. The wait is the server's own.
+fn granted(exchange: Exchange) -> Result<Granted, TokenFault> {
+    let mut fault = TokenFault {
+        status: exchange.status(),
+        error: exchange.text("/error"),
+        trace_id: exchange.text("/trace_id"),
+        error_codes: exchange
+            .json
+            .as_ref()
+            .and_then(|json| json.get("error_codes")?.as_array())
+            .map(|codes| codes.iter().filter_map(Value::as_i64).take(8).collect())
+            .unwrap_or_default(),
+        ..TokenFault::of(Fault::Unavailable)
+    };
+    (fault.fault, fault.wait) = match classify(exchange.happened, fault.error.as_deref()) {
+        Ok(()) => match Granted::read(exchange) {
+            Some(granted) => return Ok(granted),
+            None => (Fault::Misled, Duration::ZERO),
+        },
+        Err(why) => why,
+    };
+    Err(fault)
+}
+
 /// What a token answer means. A request for a token has no effect, so nothing is ambiguous. By OAuth2's `error`, never by
 /// Entra's numbers or texts, as Microsoft asks.
 fn classify(happened: Happened, error: Option<&str>) -> Result<(), (Fault, Duration)> {
@@ -323,8 +324,9 @@ fn classify(happened: Happened, error: Option<&str>) -> Result<(), (Fault, Durat
         Happened::Answered { status, body, retry_after } => {
             let later = (Fault::Unavailable, retry_after.unwrap_or_default());
             match (status, body, error) {
-                (408 | 425 | 429 | 500..=599, _, _) | (_, Body::Partial, _) => Err(later),
-                (400..=499, Body::Json, Some("temporarily_unavailable" | "server_error")) => Err(later),
+                (408 | 425 | 429 | 500..=599, _, _)
+                | (_, Body::Partial, _)
+                | (400..=499, Body::Json, Some("temporarily_unavailable" | "server_error")) => Err(later),
                 (200..=299, Body::Json, None) => Ok(()),
                 (400..=499, Body::Json, Some(_)) => Err((Fault::Credentials, Duration::ZERO)),
                 (_, _, _) => Err((Fault::Misled, Duration::ZERO)),

@@ -235,9 +235,15 @@ pub async fn save_person(tx: &mut Tx, person: &PersonRow) -> Result<(), Error> {
 
 /// Ends the names a person has, and gives it a new one.
 pub async fn rename(tx: &mut Tx, person: Uuid, upn: &str, upn_key: &str, at: DateTime<Utc>) -> Result<(), Error> {
+    end_names(tx, person, at).await?;
+    add_name(tx, person, upn, upn_key, at).await
+}
+
+/// Ends the names a person has.
+pub async fn end_names(tx: &mut Tx, person: Uuid, at: DateTime<Utc>) -> Result<(), Error> {
     const END: &str = "UPDATE person_names SET until_at = $2 WHERE person_id = $1 AND until_at IS NULL";
     on!(tx, |c| sqlx::query(END).bind(person).bind(at).execute(c).await.map(drop))?;
-    add_name(tx, person, upn, upn_key, at).await
+    Ok(())
 }
 
 async fn add_name(tx: &mut Tx, person: Uuid, upn: &str, upn_key: &str, at: DateTime<Utc>) -> Result<(), Error> {

@@ -183,6 +183,14 @@ pub async fn take_over(
     Ok(changed == 1)
 }
 
+/// Keeps an attempt for longer. `false` when it is not `owner`'s any more.
+pub async fn renew(tx: &mut Tx, id: Uuid, owner: &str, until: DateTime<Utc>) -> Result<bool, Error> {
+    const RENEW: &str = "UPDATE attempts SET lease_until = $3 WHERE id = $1 AND owner = $2 AND state = 'in_flight'";
+    let changed =
+        on!(tx, |c| sqlx::query(RENEW).bind(id).bind(owner).bind(until).execute(c).await.map(|d| d.rows_affected()))?;
+    Ok(changed == 1)
+}
+
 /// Ends the leases of everybody else, where it is certain that nobody else runs (SQLite).
 pub async fn expire_leases(tx: &mut Tx, now: DateTime<Utc>) -> Result<u64, Error> {
     const EXPIRE: &str = "UPDATE attempts SET lease_until = $1 WHERE lease_until IS NOT NULL AND lease_until > $1";
@@ -213,4 +221,30 @@ pub async fn newest_proven(tx: &mut Tx, person: Uuid) -> Result<Option<Proven>, 
 pub async fn open_custodies(tx: &mut Tx, person: Uuid) -> Result<Vec<Uuid>, Error> {
     const OPEN: &str = "SELECT id FROM custodies WHERE person_id = $1 AND ended_at IS NULL ORDER BY started_at, id";
     Ok(on!(tx, |c| sqlx::query_scalar(OPEN).bind(person).fetch_all(c).await)?)
+}
+
+row! {
+    /// What may have had an effect.
+    pub struct Effect {
+        /// The answer's own time.
+        pub graph_date: Option<DateTime<Utc>>,
+        /// Our clock at the end.
+        pub ended_at: Option<DateTime<Utc>>,
+        /// Graph's clock minus ours, in microseconds.
+        pub graph_offset_us: Option<i64>,
+    }
+}
+
+/// The newest time on Graph's clock at which an earlier attempt for a person may have moved the stamp: the answer's own
+/// time, or where the answer was lost the end of the attempt by our clock, moved onto Graph's.
+pub async fn newest_effect(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<Utc>>, Error> {
+    const EFFECTS: &str = "SELECT graph_date, ended_at, graph_offset_us FROM attempts
+         WHERE person_id = $1 AND state <> 'in_flight' AND (outcome = 'accepted' OR outcome = 'ambiguous')
+         ORDER BY began_at DESC LIMIT 10";
+    let effects: Vec<Effect> = on!(tx, |c| sqlx::query_as(EFFECTS).bind(person).fetch_all(c).await)?;
+    let at = |effect: Effect| {
+        let moved = effect.ended_at.map(|at| at + chrono::TimeDelta::microseconds(effect.graph_offset_us.unwrap_or(0)));
+        effect.graph_date.or(moved)
+    };
+    Ok(effects.into_iter().filter_map(at).max())
 }

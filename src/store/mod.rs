@@ -87,6 +87,9 @@ pub enum Error {
         /// What stands there.
         found: String,
     },
+    /// Somebody else changed a row between our reading and our writing it.
+    #[error("{0} was changed by somebody else meanwhile")]
+    Overtaken(&'static str),
     /// The database said no.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -95,8 +98,21 @@ pub enum Error {
 impl Error {
     /// Whether the same transaction may pass if it is begun again (S11).
     pub fn is_passing(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        matches!(error.code().as_deref(), Some("40001" | "40P01" | "5" | "6" | "517"))
+        if let Self::Overtaken(_) = self {
+            return true;
+        }
+        matches!(self.code().as_deref(), Some("40001" | "40P01" | "5" | "6" | "517"))
+    }
+
+    /// Whether what was written may be lost although it was said to be stable (S4): a flush to the disk failed. The process
+    /// has to end and to recover from what is on the disk.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self.code().as_deref(), Some("1034" | "1290"))
+    }
+
+    fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return None };
+        error.code()
     }
 }
 

@@ -406,3 +406,18 @@ pub async fn device_ids(tx: &mut Tx, after: Uuid, limit: i64) -> Result<Vec<Uuid
     const IDS: &str = "SELECT id FROM devices WHERE id > $1 ORDER BY id LIMIT $2";
     Ok(on!(tx, |c| sqlx::query_scalar(IDS).bind(after).bind(limit).fetch_all(c).await)?)
 }
+
+/// One device.
+pub async fn device(tx: &mut Tx, id: Uuid) -> Result<Option<DeviceRow>, Error> {
+    const DEVICE: &str =
+        "SELECT id, source, serial, udid, uem_id, uem_uuid, name, asset_number, site, state, holder_person,
+             holder_account, undecided, since, last_event_at, head, base, base_at, version
+         FROM devices WHERE id = $1";
+    Ok(on!(tx, |c| sqlx::query_as(DEVICE).bind(id).fetch_optional(c).await)?)
+}
+
+/// The devices of a source that somebody has, or that lie in the pool.
+pub async fn held_devices(tx: &mut Tx, source: &str) -> Result<Vec<Uuid>, Error> {
+    const HELD: &str = "SELECT id FROM devices WHERE source = $1 AND holder_account IS NOT NULL ORDER BY id";
+    Ok(on!(tx, |c| sqlx::query_scalar(HELD).bind(source).fetch_all(c).await)?)
+}

@@ -1,3 +1,5 @@
+#![expect(clippy::wildcard_enum_match_arm, reason = "everything else is a plain value")]
+
 use rstest::rstest;
 
 use super::tree::{KEYS, without_positions};
@@ -296,11 +298,17 @@ fn switched_on() -> String {
 fn keys(prefix: &str, value: &config::Value, found: &mut Vec<String>) {
     let key = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
     match &value.kind {
-        config::ValueKind::Table(table) => table.iter().for_each(|(name, value)| keys(&key(name), value, found)),
+        config::ValueKind::Table(table) => {
+            for (name, value) in table {
+                keys(&key(name), value, found);
+            }
+        }
         config::ValueKind::Array(values)
             if values.iter().any(|value| matches!(value.kind, config::ValueKind::Table(_))) =>
         {
-            values.iter().for_each(|value| keys(&format!("{prefix}[]"), value, found));
+            for value in values {
+                keys(&format!("{prefix}[]"), value, found);
+            }
         }
         _ => found.push(without_positions(prefix)),
     }
@@ -318,7 +326,9 @@ fn the_sample_loads_and_is_the_default() {
 fn the_sample_the_reader_and_the_list_of_keys_know_the_same_keys() {
     let parsed = FileFormat::Toml.parse(None, &switched_on()).unwrap();
     let mut sampled = Vec::new();
-    parsed.iter().for_each(|(name, value)| keys(name, value, &mut sampled));
+    for (name, value) in &parsed {
+        keys(name, value, &mut sampled);
+    }
     let folder = folder();
     let reader = Reader::new(folder.path());
     Config::sections(&reader, parsed.into_iter().collect(), folder.path());

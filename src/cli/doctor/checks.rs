@@ -2,16 +2,15 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::Report;
 use crate::cli::config::{Api, Config, Entra as EntraConfig, Problems, Source};
+use crate::cli::house;
 use crate::cli::time::short;
-use crate::custody::Moment;
-use crate::entra::{Entra, Fault, Permissions, TokenFault};
+use crate::entra::{Fault, Permissions, TokenFault};
 use crate::intake::workspace_one::rest::{Rule, Uem, UemError};
 use crate::store::{Kind, Store, sources};
 
@@ -200,7 +199,7 @@ async fn check_source(report: &mut Report, config: &Config, source: &Source, off
 
 async fn check_api(report: &mut Report, config: &Config, source: &Source, api: &Api, clock: Clock) {
     let about = format!("source {} API", source.name);
-    let uem = match api.client() {
+    let uem = match house::uem(&source.name, api) {
         Ok(uem) => uem,
         Err(error) => {
             report.wrong(&about, format!("{error:#}"), "correct [source.api]");
@@ -312,18 +311,10 @@ pub(super) fn clock_found(report: &mut Report, about: &str, offset: i64, skew_se
 
 async fn check_entra(report: &mut Report, config: &Config, entra: &EntraConfig, clock: Clock) {
     let about = "Entra";
-    let settings = match entra.settings(&config.policy) {
-        Ok(settings) => settings,
-        Err(error) => {
-            report.wrong(about, format!("{error:#}"), "correct [entra]");
-            return;
-        }
-    };
-    let ours = Arc::new(move || Moment(clock().timestamp_micros()));
-    let client = match Entra::new(&settings, ours, Arc::new(|| 0.5)) {
+    let client = match house::directory(config, entra) {
         Ok(client) => client,
         Err(error) => {
-            report.wrong(about, chain(&error), "correct [entra]");
+            report.wrong(about, format!("{error:#}"), "correct [entra]");
             return;
         }
     };

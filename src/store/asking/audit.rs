@@ -12,7 +12,7 @@ use crate::store::engine::{on, row};
 
 /// One deed.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Entry {
+pub struct AuditEntry {
     /// Which entry.
     pub id: Uuid,
     /// When, by our clock.
@@ -46,7 +46,7 @@ row! {
     }
 }
 
-impl From<EntryRow> for Entry {
+impl From<EntryRow> for AuditEntry {
     fn from(row: EntryRow) -> Self {
         Self {
             id: row.id,
@@ -109,7 +109,7 @@ const OF_DEVICE: &str = entry!(
 ///
 /// # Errors
 /// [`Error::Cursor`], or when the database fails.
-pub async fn list(tx: &mut Tx, filter: &Filter, paging: &Paging) -> Result<Page<Entry>, Error> {
+pub async fn list(tx: &mut Tx, filter: &Filter, paging: &Paging) -> Result<Page<AuditEntry>, Error> {
     let (place, id) = paging.older_than("audit")?;
     // The span's end is not included, so the least id of that moment is the place to begin from.
     let (place, id) = if filter.span.to() < place { (filter.span.to(), Uuid::nil()) } else { (place, id) };
@@ -129,7 +129,7 @@ pub async fn list(tx: &mut Tx, filter: &Filter, paging: &Paging) -> Result<Page<
         .fetch_all(c)
         .await)?;
     let page = paging.page("audit", rows, |row| (row.at.timestamp_micros(), row.id));
-    Ok(Page { items: page.items.into_iter().map(Entry::from).collect(), next: page.next })
+    Ok(Page { items: page.items.into_iter().map(AuditEntry::from).collect(), next: page.next })
 }
 
 /// Who acts by themselves: sources, and Handover. Everybody else is a person with a token.
@@ -145,7 +145,7 @@ pub(super) async fn actions(
     device: Uuid,
     (at, all_then, id): (DateTime<Utc>, bool, Uuid),
     limit: i64,
-) -> Result<Vec<Entry>, Error> {
+) -> Result<Vec<AuditEntry>, Error> {
     let rows = on!(tx, |c| sqlx::query_as::<_, EntryRow>(ACTIONS)
         .bind(device)
         .bind(at)
@@ -154,5 +154,5 @@ pub(super) async fn actions(
         .bind(limit)
         .fetch_all(c)
         .await)?;
-    Ok(rows.into_iter().map(Entry::from).collect())
+    Ok(rows.into_iter().map(AuditEntry::from).collect())
 }

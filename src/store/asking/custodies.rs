@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Error, Page, Paging, Span, Who, who};
+use super::{Error, Page, Paging, Span, Who, kept, who};
 use crate::store::Tx;
 use crate::store::engine::{on, row};
 
@@ -259,7 +259,7 @@ const CALLED: &str = "SELECT COALESCE(d.serial, d.udid, d.uem_uuid, d.uem_id) FR
 /// # Errors
 /// When the database fails.
 pub async fn at(tx: &mut Tx, device: Uuid, at: DateTime<Utc>) -> Result<HolderAt, Error> {
-    let at = Span { from: Some(at), to: None }.from();
+    let at = kept(at);
     let found = on!(tx, |c| sqlx::query_as::<_, CustodyRow>(AT).bind(device).bind(at).fetch_optional(c).await)?;
     let Some(newest) = found.map(Custody::from) else {
         let called: Option<(Option<String>,)> =

@@ -209,10 +209,9 @@ row! {
     }
 }
 
-/// Each name in the spellings in which a source may have written it: as asked, in upper and in lower case, and as a UDID
-/// with its dashes taken out.
+/// Serial numbers and UDIDs are kept in upper case, UDIDs without their dashes; a UEM's own names as it writes them.
 const KEYS: &str = "SELECT k.kind, k.scope, k.value, k.device_id FROM device_keys k
-     WHERE k.value IN ($1, $2, $3) OR (k.kind = 'udid' AND k.value IN ($4, $5, $6, $7))
+     WHERE k.value IN ($1, $2, $3) OR (k.value = $4 AND k.kind = 'udid')
      ORDER BY k.kind, k.scope, k.value LIMIT 20";
 
 /// Which device is called so: by serial number, UDID (with or without dashes), UEM id or UEM uuid, in any ASCII case.
@@ -222,18 +221,12 @@ const KEYS: &str = "SELECT k.kind, k.scope, k.value, k.device_id FROM device_key
 pub async fn identify(tx: &mut Tx, name: &str) -> Result<Option<Uuid>, Error> {
     let name = name.trim();
     let (upper, lower) = (name.to_ascii_uppercase(), name.to_ascii_lowercase());
-    let bare = lower.replace('-', "");
-    let bare_upper = bare.to_ascii_uppercase();
-    let dashed = dashed_udid(&bare);
-    let dashed_upper = dashed.to_ascii_uppercase();
+    let bare = upper.replace('-', "");
     let keys = on!(tx, |c| sqlx::query_as::<_, KeyRow>(KEYS)
         .bind(name)
         .bind(&upper)
         .bind(&lower)
         .bind(&bare)
-        .bind(&bare_upper)
-        .bind(&dashed)
-        .bind(&dashed_upper)
         .fetch_all(c)
         .await)?;
     let Some(first) = keys.first() else { return Ok(None) };
@@ -249,12 +242,4 @@ pub async fn identify(tx: &mut Tx, name: &str) -> Result<Option<Uuid>, Error> {
         candidates.push(format!("{called} (its {} {}{of})", key.kind, key.value));
     }
     Err(Error::Ambiguous { name: String::from(name), candidates })
-}
-
-/// Newer UDIDs are written with one dash, after eight digits.
-fn dashed_udid(bare: &str) -> String {
-    match bare.split_at_checked(8) {
-        Some((head, tail)) if bare.len() == 24 => format!("{head}-{tail}"),
-        _ => String::from(bare),
-    }
 }

@@ -17,7 +17,7 @@ pub mod timeline;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -161,12 +161,17 @@ pub struct Span {
 
 impl Span {
     fn from(&self) -> DateTime<Utc> {
-        self.from.map_or(BEGINNING_OF_TIME, |at| at.clamp(BEGINNING_OF_TIME, END_OF_TIME))
+        self.from.map_or(BEGINNING_OF_TIME, kept)
     }
 
     fn to(&self) -> DateTime<Utc> {
-        self.to.map_or(END_OF_TIME, |at| at.clamp(BEGINNING_OF_TIME, END_OF_TIME))
+        self.to.map_or(END_OF_TIME, kept)
     }
+}
+
+/// The moment as both databases would keep it: to the microsecond, between the ends of time.
+fn kept(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.trunc_subsecs(6).clamp(BEGINNING_OF_TIME, END_OF_TIME)
 }
 
 /// How a person is named in a question: by UPN, also a former one, in any ASCII case; or by object id.

@@ -1,5 +1,7 @@
 //! Revocations: what is owed and why, with every attempt and the receipt.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::QueryBuilder;
@@ -61,8 +63,7 @@ pub struct Revocation {
     /// How long somebody else could use the person's access.
     pub exposure: Exposure,
     /// Custodies of the same person that were open on other devices when the attempt began.
-    #[schema(value_type = Vec<Object>)]
-    pub collateral: serde_json::Value,
+    pub collateral: Vec<Collateral>,
     /// The revocation whose attempt answered this one too.
     pub covered_by: Option<Uuid>,
     /// Why it is in its state, in a sentence.
@@ -108,6 +109,15 @@ pub struct Exposure {
     pub access_tokens_until: Option<DateTime<Utc>>,
 }
 
+/// A custody of the same person on another device, which the revocation signed out as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Collateral {
+    /// The custody, as it was known when the attempt began.
+    pub custody: Uuid,
+    /// Its device; `null` where the custody has been found not to be one since.
+    pub device: Option<String>,
+}
+
 row! {
     struct RevocationRow {
         id: Uuid,
@@ -133,7 +143,7 @@ row! {
         attempt_state: Option<String>,
         stamp_before: Option<DateTime<Utc>>,
         stamp_after: Option<DateTime<Utc>>,
-        collateral: Option<Json<serde_json::Value>>,
+        collateral: Option<Json<Vec<Uuid>>>,
     }
 }
 
@@ -255,12 +265,44 @@ const ATTEMPTS: &str =
      FROM attempt_revocations ar JOIN attempts a ON a.id = ar.attempt_id
      WHERE ar.revocation_id IN (";
 
-/// The revocations with their attempts, which are read for all of them at once.
+/// Ends in an open list of custodies.
+const DEVICES_OF: &str = "SELECT c.id, COALESCE(d.serial, d.udid, d.uem_uuid, d.uem_id) AS device
+     FROM custodies c JOIN devices d ON d.id = c.device_id
+     WHERE c.id IN (";
+
+/// How many custodies are asked for in one statement; SQLite takes 32,766 places, PostgreSQL 65,535.
+const AT_ONCE: usize = 1000;
+
+row! {
+    struct DeviceOfRow {
+        id: Uuid,
+        device: Option<String>,
+    }
+}
+
+/// The devices of custodies.
+async fn devices_of(tx: &mut Tx, custodies: &[Uuid]) -> Result<HashMap<Uuid, Option<String>>, Error> {
+    let mut devices = HashMap::new();
+    for some in custodies.chunks(AT_ONCE) {
+        let rows: Vec<DeviceOfRow> = on!(tx, |c| {
+            let mut query = QueryBuilder::new(DEVICES_OF);
+            let mut ids = query.separated(", ");
+            for id in some {
+                ids.push_bind(*id);
+            }
+            query.push(")").build_query_as().fetch_all(c).await
+        })?;
+        devices.extend(rows.into_iter().map(|row| (row.id, row.device)));
+    }
+    Ok(devices)
+}
+
+/// The revocations with their attempts and collateral, which are read for all of them at once.
 async fn whole(tx: &mut Tx, rows: Vec<RevocationRow>) -> Result<Vec<Revocation>, Error> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let mut attempts: Vec<AttemptRow> = on!(tx, |c| {
+    let attempts: Vec<AttemptRow> = on!(tx, |c| {
         let mut query = QueryBuilder::new(ATTEMPTS);
         let mut ids = query.separated(", ");
         for row in &rows {
@@ -268,13 +310,22 @@ async fn whole(tx: &mut Tx, rows: Vec<RevocationRow>) -> Result<Vec<Revocation>,
         }
         query.push(") ORDER BY a.began_at DESC, a.id DESC").build_query_as().fetch_all(c).await
     })?;
-    let mut whole = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (mine, others) = attempts.into_iter().partition(|attempt| attempt.revocation_id == row.id);
-        attempts = others;
-        whole.push(Revocation::of(row, mine));
+    let mut of: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
+    for attempt in attempts {
+        of.entry(attempt.revocation_id).or_default().push(Attempt::from(attempt));
     }
-    Ok(whole)
+    let mut signed_out: Vec<_> =
+        rows.iter().flat_map(|row| row.collateral.iter().flat_map(|list| list.0.iter().copied())).collect();
+    signed_out.sort_unstable();
+    signed_out.dedup();
+    let devices = devices_of(tx, &signed_out).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let attempts = of.remove(&row.id).unwrap_or_default();
+            Revocation::of(row, attempts, &devices)
+        })
+        .collect())
 }
 
 impl From<AttemptRow> for Attempt {
@@ -296,7 +347,7 @@ impl From<AttemptRow> for Attempt {
 }
 
 impl Revocation {
-    fn of(row: RevocationRow, attempts: Vec<AttemptRow>) -> Self {
+    fn of(row: RevocationRow, attempts: Vec<Attempt>, devices: &HashMap<Uuid, Option<String>>) -> Self {
         let refresh_tokens_until = row.verified_at.or(row.accepted_at);
         Self {
             explanation: explanation(&row),
@@ -313,7 +364,7 @@ impl Revocation {
             closed_at: row.closed_at,
             why: row.why,
             note: row.note,
-            attempts: attempts.into_iter().map(Attempt::from).collect(),
+            attempts,
             accepted_at: row.accepted_at,
             verified_at: row.verified_at,
             stamp_before: row.stamp_before,
@@ -323,7 +374,12 @@ impl Revocation {
                 refresh_tokens_until,
                 access_tokens_until: refresh_tokens_until.map(|at| at + ACCESS_TOKEN_LIFE),
             },
-            collateral: row.collateral.map_or_else(|| serde_json::json!([]), |Json(custodies)| custodies),
+            collateral: row.collateral.map_or_else(Vec::new, |Json(custodies)| {
+                custodies
+                    .into_iter()
+                    .map(|custody| Collateral { custody, device: devices.get(&custody).cloned().flatten() })
+                    .collect()
+            }),
             covered_by: row.covered_by,
         }
     }

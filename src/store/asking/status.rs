@@ -204,3 +204,14 @@ fn drain_seconds(people: i64, writes_per_second: f64) -> f64 {
     let people = f64::from(u32::try_from(people).unwrap_or(u32::MAX));
     if writes_per_second > 0.0 { people / writes_per_second } else { 0.0 }
 }
+
+const REACHABLE: &str = "SELECT COUNT(*) FROM sources";
+
+/// Whether the database answers, schema included.
+///
+/// # Errors
+/// When it does not.
+pub async fn reachable(tx: &mut Tx) -> Result<(), Error> {
+    let _: (i64,) = on!(tx, |c| sqlx::query_as(REACHABLE).fetch_one(c).await)?;
+    Ok(())
+}

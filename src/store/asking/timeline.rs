@@ -18,7 +18,7 @@ use crate::store::engine::{on, row};
 
 /// Something that happened to a device.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Entry {
+pub struct TimelineEntry {
     /// When.
     pub at: DateTime<Utc>,
     /// The event, custody, revocation, attempt or audit entry.
@@ -27,13 +27,13 @@ pub struct Entry {
     pub sentence: String,
     /// The particulars.
     #[serde(flatten)]
-    pub what: What,
+    pub what: TimelineItem,
 }
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "entry", rename_all = "snake_case")]
-pub enum What {
+pub enum TimelineItem {
     /// A source said something.
     Event(EventSeen),
     /// A custody, or a stretch in the rack, began.
@@ -46,7 +46,7 @@ pub enum What {
     Action(ActionTaken),
 }
 
-impl What {
+impl TimelineItem {
     fn rank(&self) -> u8 {
         match self {
             Self::Event(_) => 0,
@@ -153,7 +153,7 @@ fn place(list: u8, (at, rank, id): (DateTime<Utc>, u8, Uuid)) -> Place {
 ///
 /// # Errors
 /// [`Error::Cursor`], or when the database fails.
-pub async fn of_device(tx: &mut Tx, device: Uuid, paging: &Paging) -> Result<Page<Entry>, Error> {
+pub async fn of_device(tx: &mut Tx, device: Uuid, paging: &Paging) -> Result<Page<TimelineEntry>, Error> {
     let after = match paging.place::<(i64, u8, Uuid)>("timeline")? {
         Some((micros, rank, id)) => (moment(micros)?, rank, id),
         None => (super::END_OF_TIME, u8::MAX, Uuid::max()),
@@ -192,7 +192,7 @@ const EVENTS: &str = "SELECT e.id, e.at, e.source, e.class, e.label, e.what, e.h
      WHERE e.device_id = $1 AND e.at <= $2 AND (e.at < $2 OR $3 OR e.id < $4)
      ORDER BY e.at DESC, e.id DESC LIMIT $5";
 
-async fn events(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -> Result<Vec<Entry>, Error> {
+async fn events(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -> Result<Vec<TimelineEntry>, Error> {
     let rows = on!(tx, |c| sqlx::query_as::<_, EventRow>(EVENTS)
         .bind(device)
         .bind(at)
@@ -203,11 +203,11 @@ async fn events(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -> 
         .await)?;
     Ok(rows
         .into_iter()
-        .map(|row| Entry {
+        .map(|row| TimelineEntry {
             at: row.at,
             id: row.id,
             sentence: event_sentence(&row),
-            what: What::Event(EventSeen {
+            what: TimelineItem::Event(EventSeen {
                 source: row.source,
                 class: row.class,
                 label: row.label,
@@ -237,14 +237,19 @@ fn event_sentence(row: &EventRow) -> String {
     }
 }
 
-fn begun(custody: Custody) -> Entry {
+fn begun(custody: Custody) -> TimelineEntry {
     let sentence = match (custody.state.as_str(), &custody.person, &custody.account) {
         ("person", Some(person), _) => format!("{} has the device", person.upn),
         ("pool", _, _) => String::from("nobody has the device"),
         (_, _, Some(account)) => format!("{account} has the device, and it is not known who that is"),
         (_, _, None) => String::from("somebody has the device, and it is not known who"),
     };
-    Entry { at: custody.started_at, id: custody.id, sentence, what: What::Custody(CustodyBegun { custody }) }
+    TimelineEntry {
+        at: custody.started_at,
+        id: custody.id,
+        sentence,
+        what: TimelineItem::Custody(CustodyBegun { custody }),
+    }
 }
 
 row! {
@@ -268,7 +273,7 @@ const REVOCATIONS: &str =
      WHERE r.device_id = $1 AND r.owed_at <= $2 AND (r.owed_at < $2 OR $3 OR r.id < $4)
      ORDER BY r.owed_at DESC, r.id DESC LIMIT $5";
 
-async fn revocations(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -> Result<Vec<Entry>, Error> {
+async fn revocations(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -> Result<Vec<TimelineEntry>, Error> {
     let rows = on!(tx, |c| sqlx::query_as::<_, OwedRow>(REVOCATIONS)
         .bind(device)
         .bind(at)
@@ -279,7 +284,7 @@ async fn revocations(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64
         .await)?;
     Ok(rows
         .into_iter()
-        .map(|row| Entry {
+        .map(|row| TimelineEntry {
             at: row.at,
             id: row.id,
             sentence: format!(
@@ -287,7 +292,7 @@ async fn revocations(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64
                 row.upn.as_deref().unwrap_or("somebody unknown"),
                 row.state.replace('_', " ")
             ),
-            what: What::Revocation(RevocationOwed {
+            what: TimelineItem::Revocation(RevocationOwed {
                 state: row.state,
                 reason: row.reason,
                 person: who(row.upn, row.object_id),
@@ -319,7 +324,7 @@ const ATTEMPTS: &str = "SELECT a.id, a.began_at AS at, a.state, a.outcome, a.sta
         AND a.began_at <= $2 AND (a.began_at < $2 OR $3 OR a.id < $4)
      ORDER BY a.began_at DESC, a.id DESC LIMIT $5";
 
-async fn attempts(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -> Result<Vec<Entry>, Error> {
+async fn attempts(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -> Result<Vec<TimelineEntry>, Error> {
     let rows = on!(tx, |c| sqlx::query_as::<_, AttemptRow>(ATTEMPTS)
         .bind(device)
         .bind(at)
@@ -330,7 +335,7 @@ async fn attempts(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -
         .await)?;
     Ok(rows
         .into_iter()
-        .map(|row| Entry {
+        .map(|row| TimelineEntry {
             at: row.at,
             id: row.id,
             sentence: format!(
@@ -338,7 +343,7 @@ async fn attempts(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -
                 row.upn.as_deref().unwrap_or("somebody unknown"),
                 row.outcome.as_deref().unwrap_or("no answer yet")
             ),
-            what: What::Attempt(AttemptMade {
+            what: TimelineItem::Attempt(AttemptMade {
                 state: row.state,
                 outcome: row.outcome,
                 status: row.status,
@@ -349,12 +354,12 @@ async fn attempts(tx: &mut Tx, device: Uuid, (at, all, id): Place, limit: i64) -
         .collect())
 }
 
-fn taken(entry: audit::Entry) -> Entry {
-    Entry {
+fn taken(entry: audit::AuditEntry) -> TimelineEntry {
+    TimelineEntry {
         at: entry.at,
         id: entry.id,
         sentence: format!("{}: {}", entry.actor, entry.action),
-        what: What::Action(ActionTaken {
+        what: TimelineItem::Action(ActionTaken {
             actor: entry.actor,
             action: entry.action,
             subject: entry.subject,

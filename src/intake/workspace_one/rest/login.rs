@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn a_token_is_renewed_five_minutes_early() {
-        assert_eq!(keep(Some(3600.0)), Duration::from_secs(3300));
-        assert_eq!(keep(None), Duration::from_secs(3300));
+        assert_eq!(keep(Some(3600.0)), Duration::from_mins(55));
+        assert_eq!(keep(None), Duration::from_mins(55));
         assert_eq!(keep(Some(200.0)), Duration::from_secs(100));
         assert_eq!(keep(Some(-5.0)), Duration::ZERO);
         assert_eq!(keep(Some(f64::INFINITY)), Duration::ZERO);
@@ -175,7 +175,7 @@ mod tests {
     fn the_life_of_a_token_is_a_number_or_a_text() {
         let now = Instant::now();
         for body in [r#"{"access_token":"t","expires_in":3600}"#, r#"{"access_token":"t","expires_in":"3600"}"#] {
-            assert_eq!(read_token(body.as_bytes(), now).unwrap().renew_at, now + Duration::from_secs(3300));
+            assert_eq!(read_token(body.as_bytes(), now).unwrap().renew_at, now + Duration::from_mins(55));
         }
         assert!(read_token(b"<html>", now).is_err());
         assert!(read_token(b"{}", now).is_err());

@@ -29,8 +29,9 @@ use serde_json::Value;
 use url::Url;
 
 use self::call::{Answer, Caller};
-use super::super::DeviceNames;
+
 use crate::custody::Moment;
+use crate::intake::DeviceNames;
 
 /// How many devices a search gives at most; asking for more is cut silently.
 const PAGE_SIZE: usize = 500;

@@ -109,7 +109,7 @@ mod tests {
         pace.hear(&headers(given));
         match pace.turn().await {
             Err(UemError::Busy { retry_after }) => {
-                retry_after.map(|wait| Duration::from_secs(wait.as_secs_f64().round() as u64))
+                retry_after.map(|wait| Duration::from_secs((wait + Duration::from_millis(500)).as_secs()))
             }
             _ => None,
         }
@@ -132,7 +132,7 @@ mod tests {
         let past = ("x-ratelimit-reset", "1700000000");
         let relative = ("x-ratelimit-reset", "7");
 
-        assert_eq!(wait_after(&[DATE, far, ("x-ratelimit-remaining", "0")]).await, Some(Duration::from_secs(60)));
+        assert_eq!(wait_after(&[DATE, far, ("x-ratelimit-remaining", "0")]).await, Some(Duration::from_mins(1)));
         assert_eq!(wait_after(&[DATE, past, ("x-ratelimit-remaining", "0")]).await, None);
         assert_eq!(wait_after(&[DATE, relative, ("x-ratelimit-remaining", "0")]).await, Some(Duration::from_secs(7)));
     }

@@ -52,7 +52,9 @@ impl Rule {
             name: look::first(value, &[&["TargetName"]], canon::text),
             url: look::first(value, &[&["TargetUrl"]], canon::text)?,
             active: truth(&["IsActive"]),
-            json: look::at(value, &["Format"]).and_then(look::scalar).is_some_and(|format| format == JSON),
+            json: look::at(value, &["Format"])
+                .and_then(look::scalar)
+                .is_some_and(|format| format == JSON || format.eq_ignore_ascii_case("json")),
             check_out_check_in: truth(&["DeviceEvents", "CheckOutCheckIn"]),
             events,
         })

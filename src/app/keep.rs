@@ -1,0 +1,101 @@
+//! Keeping house: what has to happen now and then, whoever asks.
+
+use std::time::Duration;
+
+use crate::app::{App, folding};
+use crate::custody::Standpoint;
+use crate::store::times::{moment, utc};
+use crate::store::{Error, accounts, recording, revocations, sources};
+
+/// How many devices are tidied in one turn.
+const BATCH: i64 = 200;
+
+/// How far a base may fall behind before it is moved.
+const BASE_SLACK: Duration = Duration::from_secs(24 * 3600);
+
+/// From when on a token that cannot be renewed is an alarm (G12).
+const TOKEN_RUNS_OUT: Duration = Duration::from_secs(15 * 60);
+
+impl App {
+    /// Keeps house, once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_house(&self) -> Result<(), Error> {
+        self.fold_left_waiting().await?;
+        self.advance_bases().await?;
+        self.bound_quarantine().await?;
+        self.measure().await?;
+        self.listen_for_silence().await
+    }
+
+    /// Devices that wait for an account which was decided while their event was being written.
+    async fn fold_left_waiting(&self) -> Result<(), Error> {
+        let waiting = accounts::left_waiting(&mut self.store.read().await?, BATCH).await?;
+        for device in waiting {
+            let mut tx = self.store.write().await?;
+            let owes = folding::fold_again(self, &mut tx, &[device], "its account was decided meanwhile").await?;
+            tx.commit().await?;
+            if owes {
+                self.owing.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    async fn advance_bases(&self) -> Result<(), Error> {
+        let cutoff = self.now().less(self.rules.snapshot_age);
+        let behind =
+            recording::bases_behind(&mut self.store.read().await?, utc(cutoff.less(BASE_SLACK)), BATCH).await?;
+        for device in behind {
+            let mut tx = self.store.write().await?;
+            folding::advance_base(self, &mut tx, device, cutoff).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn measure(&self) -> Result<(), Error> {
+        let mut tx = self.store.read().await?;
+        let counts = revocations::counts(&mut tx).await?;
+        for state in Standpoint::ALL {
+            let count = counts.iter().find(|(name, _)| name == state.name()).map_or(0, |(_, count)| *count);
+            metrics::gauge!("handover_revocations", "state" => state.name()).set(gauge(count));
+        }
+        let oldest = revocations::oldest_owed(&mut tx).await?;
+        let age = oldest.map_or(Duration::ZERO, |at| self.now().since(moment(at)));
+        metrics::gauge!("handover_oldest_owed_seconds").set(age.as_secs_f64());
+        if let Some(entra) = &self.entra {
+            let health = entra.token_health();
+            if health.fault.is_some() && health.expires_in.is_some_and(|left| left < TOKEN_RUNS_OUT) {
+                tracing::error!("the token for Graph runs out and cannot be renewed");
+            }
+        }
+        Ok(())
+    }
+
+    /// A source that is silent for too long is an alarm (E4).
+    async fn listen_for_silence(&self) -> Result<(), Error> {
+        let heard = sources::all(&mut self.store.read().await?).await?;
+        for row in heard {
+            let (Some(source), Some(last)) = (self.sources.get(&row.name), row.last_heard_at) else { continue };
+            let silent = self.now().since(moment(last));
+            metrics::gauge!("handover_source_silent_seconds", "source" => row.name.clone()).set(silent.as_secs_f64());
+            if silent > source.silence {
+                tracing::error!(
+                    source.name = row.name,
+                    source.silent_seconds = silent.as_secs(),
+                    "nothing was heard from {} for {} minutes; check its Event Notification rule",
+                    row.name,
+                    silent.as_secs() / 60
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and counts stay far below 2^52")]
+fn gauge(count: i64) -> f64 {
+    count as f64
+}

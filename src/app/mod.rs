@@ -1,0 +1,226 @@
+//! What the service does: one function per deed, one transaction each, and the loops that do them for ever.
+//!
+//! | deed | file |
+//! | --- | --- |
+//! | an event arrives and is written down, and what follows from it | [`receive`], [`record`], [`folding`] |
+//! | an account is looked up, a device looked at | [`look`] |
+//! | all devices are compared with the UEM | [`sweep`] |
+//! | a revocation is paid, and proven | [`pay`], [`prove`] |
+//! | a person says how to go on | [`operate`] |
+//! | clocks, deadlines, old snapshots | [`keep`] |
+//! | everything is folded again and compared | [`replay`] |
+//!
+//! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
+
+pub mod facts;
+pub mod folding;
+pub mod keep;
+pub mod look;
+pub mod names;
+pub mod operate;
+pub mod pay;
+pub mod prove;
+pub mod receive;
+pub mod record;
+pub mod replay;
+pub mod run;
+pub mod sweep;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use crate::custody::{Dice, Moment, Policy, RevokeOn};
+use crate::entra::Entra;
+use crate::intake::workspace_one::rest::Uem;
+use crate::intake::{Door, People, Rules};
+use crate::store::audit::Entry;
+use crate::store::{Store, times};
+
+/// Where the time comes from.
+pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
+
+/// What the site decided.
+#[derive(Debug, Clone, Copy)]
+pub struct Rulebook {
+    /// What makes a departure ask for a revocation.
+    pub revoke_on: RevokeOn,
+    /// Write down what would be sent, and send nothing.
+    pub shadow: bool,
+    /// How long after an event the look that may convict is taken.
+    pub settle: Duration,
+    /// How long an account may stay undecided before its holder counts as unknown.
+    pub wait_for_account: Duration,
+    /// How late an event may be for what it makes owed to act by itself.
+    pub act_within: Duration,
+    /// How far two clocks may be apart.
+    pub clock_skew: Duration,
+    /// How far back snapshots lie.
+    pub snapshot_age: Duration,
+    /// How many revocations may be under way at once.
+    pub workers: usize,
+    /// How long one instance may keep an attempt to itself.
+    pub lease: Duration,
+}
+
+impl Default for Rulebook {
+    fn default() -> Self {
+        Self {
+            revoke_on: RevokeOn::NextUser,
+            shadow: true,
+            settle: Duration::from_secs(20),
+            wait_for_account: Duration::from_secs(300),
+            act_within: Duration::from_secs(24 * 3600),
+            clock_skew: Duration::from_secs(300),
+            snapshot_age: Duration::from_secs(7 * 24 * 3600),
+            workers: 8,
+            lease: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Rulebook {
+    /// What the fold has to know of it. A read is worthless for half the settling time, so that the look taken after the
+    /// whole of it counts, whatever the source's clock rounds off.
+    pub fn policy(&self) -> Policy {
+        Policy { revoke_on: self.revoke_on, settle: self.settle / 2 }
+    }
+}
+
+/// A configured feed of events.
+pub struct Source {
+    /// Its name, as in its URL.
+    pub name: String,
+    /// Who may post.
+    pub door: Door,
+    /// How its bodies are read.
+    pub rules: Rules,
+    /// Who is who, where there is no API to ask; and the pool accounts that are known by name either way.
+    pub people: People,
+    /// Its API.
+    pub api: Option<Uem>,
+    /// How often everything is compared with it.
+    pub sweep_every: Duration,
+    /// How long it may be silent before that is an alarm.
+    pub silence: Duration,
+}
+
+/// The service: everything its deeds need.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+/// What all deeds share. Reached through [`App`].
+pub struct Inner {
+    /// The database.
+    pub store: Store,
+    /// What the site decided.
+    pub rules: Rulebook,
+    /// The feeds, by name.
+    pub sources: HashMap<String, Arc<Source>>,
+    /// The directory; absent in shadow mode without a tenant.
+    pub entra: Option<Entra>,
+    /// The time.
+    pub clock: Clock,
+    /// This instance, as leases name it.
+    pub owner: String,
+    /// Rung when there may be something to pay.
+    pub owing: Notify,
+    /// Rung when there may be something to look at.
+    pub looking: Notify,
+    /// Rung when a stamp may have to be read back.
+    pub proving: Notify,
+    /// The listing of the last complete sweep, by source.
+    pub listed: sweep::Listings,
+    recorder: record::Recorder,
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl App {
+    /// Puts the service together. Nothing runs yet but the writer of commit groups, which ends with the last [`App`].
+    pub fn new(
+        store: Store,
+        rules: Rulebook,
+        sources: Vec<Source>,
+        entra: Option<Entra>,
+        clock: Clock,
+        owner: String,
+    ) -> Self {
+        let (recorder, queue) = record::Recorder::new();
+        let sources = sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
+        let app = Self {
+            inner: Arc::new(Inner {
+                store,
+                rules,
+                sources,
+                entra,
+                clock,
+                owner,
+                owing: Notify::new(),
+                looking: Notify::new(),
+                proving: Notify::new(),
+                listed: sweep::Listings::default(),
+                recorder,
+            }),
+        };
+        tokio::spawn(record::write_groups(Arc::downgrade(&app.inner), queue));
+        app
+    }
+
+    pub(crate) fn held_by(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+}
+
+impl Inner {
+    /// Now, cut to microseconds.
+    pub fn now(&self) -> Moment {
+        (self.clock)()
+    }
+
+    /// Now, as the database has it.
+    pub fn utc(&self) -> DateTime<Utc> {
+        times::utc(self.now())
+    }
+
+    /// An id that sorts by time.
+    pub fn new_id(&self) -> Uuid {
+        let micros = u64::try_from(self.now().0).unwrap_or(0);
+        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
+        Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+    }
+
+    /// An audit entry of now.
+    pub fn entry(&self, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
+        Entry {
+            id: self.new_id(),
+            at: self.utc(),
+            actor: actor.to_owned(),
+            action,
+            device_id: None,
+            person_id: None,
+            subject: None,
+            detail,
+        }
+    }
+}
+
+/// A throw of the dice.
+pub(crate) fn dice() -> Dice {
+    Dice(rand::random_range(0..=1000))
+}
+
+/// The name under which what Handover does by itself stands in the audit history.
+pub(crate) const HANDOVER: &str = "handover";

@@ -1,0 +1,564 @@
+//! Paying: a revocation that is due becomes a call to Graph, and its outcome is written down.
+//!
+//! The promises: the intent is on stable storage before the call (R6); at most one attempt is in flight for a person (R7); it
+//! covers every revocation of that person that was written down before it, and none after; just before it, everything is
+//! looked at again: is it answered by now, is the person a guest, whom would it interrupt (R8).
+//!
+//! If the process stops:
+//!
+//! * before the intent: nothing happened, the revocation is due as before;
+//! * between intent and outcome: the attempt's lease runs out, and whoever takes it over reads the stamp. Moved since the
+//!   intent, past everything that earlier attempts can have done: proven. Anything else: sent again;
+//! * after the outcome: it is written down, and reading back goes on.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::stream::{self, StreamExt as _};
+use serde_json::json;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::app::look::Turn;
+use crate::app::{App, HANDOVER, dice, folding};
+use crate::custody::{
+    Dice, Moment, Stamps, Standpoint, Step, Tries, Verdict, Why, after_answer, after_lost_answer, answered_by_earlier,
+};
+use crate::entra::{Answer, Entra, Finding, Permissions, Stamp};
+use crate::store::accounts::PersonRow;
+use crate::store::attempts::AttemptRow;
+use crate::store::audit::Entry;
+use crate::store::revocations::RevocationRow;
+use crate::store::times::{moment, utc};
+use crate::store::{Error, Tx, accounts, attempts, audit, revocations, sources};
+
+/// How often a lease is renewed (R9).
+const RENEW: Duration = Duration::from_secs(10);
+
+/// When the stamp is read after an answer was lost, each counted from the read before.
+const AFTER_LOST: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// How long a fault of our own configuration waits before it is tried again (G3).
+const CONFIGURATION: Duration = Duration::from_secs(900);
+
+/// How many orphaned attempts are taken up in one turn.
+const ORPHANS: i64 = 32;
+
+/// What the name of a person in the database no longer leads to.
+enum Payable {
+    /// This person, at this object id.
+    Yes(PersonRow, Uuid),
+    /// Not now, or never: it has been written down.
+    No,
+}
+
+impl App {
+    /// Works through what is due now, once.
+    ///
+    /// # Errors
+    /// When the database fails. What the directory does wrong is not an error here: it is written down and tried again.
+    pub async fn pay(&self) -> Result<Turn, Error> {
+        let Some(entra) = self.entra.clone() else { return Ok(Turn::Idle) };
+        if self.rules.shadow {
+            return Ok(Turn::Idle);
+        }
+        let taken_over = self.take_over(&entra).await?;
+        let limit = i64::try_from(self.rules.workers).unwrap_or(1).saturating_mul(4);
+        let due = revocations::due_people(&mut self.store.read().await?, self.utc(), limit).await?;
+        let worked = taken_over + due.len();
+        let paid: Vec<_> = stream::iter(due)
+            .map(|due| self.pay_person(&entra, due.person_id))
+            .buffer_unordered(self.rules.workers.max(1))
+            .collect()
+            .await;
+        paid.into_iter().collect::<Result<(), _>>()?;
+        Ok(if worked == 0 { Turn::Idle } else { Turn::Worked(worked) })
+    }
+
+    async fn pay_person(&self, entra: &Entra, person: Uuid) -> Result<(), Error> {
+        let Payable::Yes(person, object_id) = self.payable(person).await? else { return Ok(()) };
+        if self.cover(&person).await? == 0 {
+            return Ok(());
+        }
+        let before = match entra.stamp(object_id).await.stamp {
+            Stamp::Read { guest: true, .. } => {
+                return self.close_all(&person, Standpoint::NotEffective, None).await;
+            }
+            Stamp::Read { stamp, .. } => stamp,
+            Stamp::Unreadable => None,
+            Stamp::Gone => return self.put_off_all(&person, Verdict::Unfound).await,
+            Stamp::NotNow(verdict) => return self.put_off_all(&person, verdict).await,
+        };
+        entra.ready().await;
+        let Some(attempt) = self.intend(entra, &person, before).await? else { return Ok(()) };
+        let answer = self.call(entra, &attempt, object_id).await?;
+        self.settle(entra, attempt, object_id, answer).await
+    }
+
+    /// Finds the person's object id, or writes down why nothing can be sent for them.
+    async fn payable(&self, id: Uuid) -> Result<Payable, Error> {
+        let Some(mut person) = accounts::person(&mut self.store.read().await?, id).await? else {
+            return Ok(Payable::No);
+        };
+        if person.object_id.is_none() && !person.guest {
+            match self.find_person(&person.upn).await {
+                Some(Finding::Person(found)) => {
+                    let id = self.know_person(&found).await?;
+                    let Some(found) = accounts::person(&mut self.store.read().await?, id).await? else {
+                        return Ok(Payable::No);
+                    };
+                    person = found;
+                }
+                Some(Finding::Nobody | Finding::Unusable) => {
+                    self.close_all(&person, Standpoint::NeedsOperator, Some(Why::UnknownPerson)).await?;
+                    return Ok(Payable::No);
+                }
+                Some(Finding::Several) => {
+                    self.close_all(&person, Standpoint::NeedsOperator, Some(Why::SeveralPeople)).await?;
+                    return Ok(Payable::No);
+                }
+                Some(Finding::Unreadable) => {
+                    self.put_off_all(&person, Verdict::Credentials).await?;
+                    return Ok(Payable::No);
+                }
+                Some(Finding::NotNow(verdict)) => {
+                    self.put_off_all(&person, verdict).await?;
+                    return Ok(Payable::No);
+                }
+                None => return Ok(Payable::No),
+            }
+        }
+        if person.guest {
+            self.close_all(&person, Standpoint::NotEffective, None).await?;
+            return Ok(Payable::No);
+        }
+        Ok(person.object_id.map_or(Payable::No, |object_id| Payable::Yes(person, object_id)))
+    }
+
+    /// Closes what an earlier attempt answers too (R5), and says how many revocations are left to send.
+    async fn cover(&self, person: &PersonRow) -> Result<usize, Error> {
+        let mut tx = self.store.read().await?;
+        let Some(proven) = attempts::newest_proven(&mut tx, person.id).await? else { return Ok(1) };
+        let open = revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await?;
+        let mut covered = Vec::new();
+        for row in &open {
+            let offset = sources::offset_of_event(&mut tx, row.departed_by).await?;
+            let offset = offset.map(|micros| Duration::from_micros(micros.unsigned_abs()));
+            let began = moment(proven.began_at);
+            if answered_by_earlier(moment(row.departed_at), began, self.rules.clock_skew, offset) {
+                covered.push(row.clone());
+            }
+        }
+        drop(tx);
+        if !covered.is_empty() {
+            let now = self.utc();
+            let mut tx = self.store.write().await?;
+            let mut entries = Vec::new();
+            for mut row in covered.iter().cloned() {
+                Standpoint::CoveredByOther.name().clone_into(&mut row.state);
+                row.covered_by = Some(proven.revocation_id);
+                row.attempt_id = Some(proven.id);
+                row.closed_at = Some(now);
+                folding::save(&mut tx, &row).await?;
+                entries.push(self.about(&row, "revocation.covered", json!({ "attempt": proven.id })));
+            }
+            audit::write(&mut tx, &entries).await?;
+            tx.commit().await?;
+        }
+        Ok(open.len() - covered.len())
+    }
+
+    /// Writes the intent down: the attempt, and which revocations it covers. `None` when there is nothing to send any more,
+    /// or somebody else sends it.
+    async fn intend(
+        &self,
+        entra: &Entra,
+        person: &PersonRow,
+        before: Option<Moment>,
+    ) -> Result<Option<AttemptRow>, Error> {
+        let mut tx = self.store.write().await?;
+        let rows = revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await?;
+        let now = self.utc();
+        let rows: Vec<_> = rows.into_iter().filter(|row| row.owed_at <= now).collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let lease = tx.clock(now).await? + self.rules.lease;
+        let earlier = attempts::newest_effect(&mut tx, person.id).await?;
+        let collateral = attempts::open_custodies(&mut tx, person.id).await?;
+        let attempt = AttemptRow {
+            id: Uuid::new_v4(),
+            person_id: person.id,
+            state: String::from("in_flight"),
+            began_at: now,
+            owner: self.owner.clone(),
+            lease_until: Some(lease),
+            stamp_before: before.map(utc),
+            stamp_verified: person.stamp_verified.max(earlier),
+            outcome: None,
+            status: None,
+            error_code: None,
+            request_id: None,
+            graph_date: None,
+            graph_offset_us: entra.clock_offset(),
+            ended_at: None,
+            reads: 0,
+            read_at: None,
+            stamp_after: None,
+            collateral: Json(collateral),
+        };
+        let covers: Vec<_> = rows.iter().map(|row| row.id).collect();
+        if !attempts::begin(&mut tx, &attempt, &covers).await? {
+            return Ok(None);
+        }
+        for mut row in rows {
+            Standpoint::InFlight.name().clone_into(&mut row.state);
+            row.attempt_id = Some(attempt.id);
+            folding::save(&mut tx, &row).await?;
+        }
+        let began = Entry {
+            person_id: Some(person.id),
+            subject: Some(attempt.id),
+            ..self.entry(
+                HANDOVER,
+                "attempt.began",
+                json!({ "revocations": covers, "stamp_before": attempt.stamp_before, "collateral": attempt.collateral.0 }),
+            )
+        };
+        audit::write(&mut tx, &[began]).await?;
+        tx.commit().await?;
+        Ok(Some(attempt))
+    }
+
+    /// Makes the call, keeping the lease while it lasts.
+    async fn call(&self, entra: &Entra, attempt: &AttemptRow, object_id: Uuid) -> Result<Answer, Error> {
+        let call = entra.revoke(object_id, attempt.id);
+        tokio::pin!(call);
+        loop {
+            tokio::select! {
+                answer = &mut call => {
+                    metrics::counter!("handover_attempts_total", "outcome" => verdict_name(answer.verdict)).increment(1);
+                    return Ok(answer);
+                }
+                () = tokio::time::sleep(RENEW) => self.keep(attempt).await?,
+            }
+        }
+    }
+
+    async fn keep(&self, attempt: &AttemptRow) -> Result<(), Error> {
+        let mut tx = self.store.write().await?;
+        let until = tx.clock(self.utc()).await? + self.rules.lease;
+        attempts::renew(&mut tx, attempt.id, &self.owner, until).await?;
+        tx.commit().await
+    }
+
+    /// Writes down what came of a call.
+    async fn settle(
+        &self,
+        entra: &Entra,
+        mut attempt: AttemptRow,
+        object_id: Uuid,
+        mut answer: Answer,
+    ) -> Result<(), Error> {
+        let now = self.now();
+        if answer.verdict == Verdict::Misled && answer.sent {
+            tracing::error!(attempt.id = %attempt.id, "something other than Graph answered attempt {}", attempt.id);
+            answer.verdict = Verdict::Ambiguous;
+        }
+        attempt.outcome = Some(verdict_name(answer.verdict).to_owned());
+        attempt.status = answer.status.map(i64::from);
+        attempt.error_code = answer.error_code;
+        attempt.request_id = answer.request_id;
+        attempt.graph_date = answer.graph_date.map(utc);
+        let ours = answer.verdict == Verdict::Forbidden && self.may_not_revoke(entra).await;
+        let mut blind = false;
+        if answer.verdict == Verdict::Ambiguous {
+            match self.read_after_lost_answer(entra, &attempt, object_id).await? {
+                Lost::Effective(stamp) => return self.prove_lost(attempt, stamp).await,
+                Lost::Unseen => {}
+                Lost::Unreadable => blind = true,
+            }
+        }
+        let verdict = answer.verdict;
+        let outcome = move |tries: Tries, dice: Dice| {
+            if ours {
+                Step::Again(now.plus(CONFIGURATION))
+            } else if verdict == Verdict::Ambiguous {
+                after_lost_answer(!blind, tries, now, dice)
+            } else {
+                after_answer(verdict, tries, now, dice)
+            }
+        };
+        self.write_outcome(attempt, answer.verdict, blind, outcome).await
+    }
+
+    async fn write_outcome(
+        &self,
+        mut attempt: AttemptRow,
+        verdict: Verdict,
+        blind: bool,
+        outcome: impl Fn(Tries, Dice) -> Step,
+    ) -> Result<(), Error> {
+        let now = self.utc();
+        let mut tx = self.store.write().await?;
+        let rows = self.covered(&mut tx, &attempt).await?;
+        let accepted = verdict == Verdict::Accepted;
+        attempt.ended_at = Some(now);
+        attempt.state = String::from(if accepted { "accepted" } else { "failed" });
+        let mut entries = Vec::new();
+        for mut row in rows {
+            let tries = tried(&mut row, verdict, blind);
+            let step = outcome(tries, dice());
+            if let Step::ReadBack(at) = step {
+                attempt.read_at = Some(utc(at));
+                Standpoint::Accepted.name().clone_into(&mut row.state);
+                row.accepted_at = Some(now);
+                (row.failed, row.unfound, row.blind) = (0, 0, 0);
+            } else {
+                apply(&mut row, step, now);
+            }
+            folding::save(&mut tx, &row).await?;
+            entries.push(self.about(
+                &row,
+                "attempt.ended",
+                json!({ "attempt": attempt.id, "outcome": attempt.outcome, "state": row.state }),
+            ));
+        }
+        if !attempts::end(&mut tx, &attempt, &self.owner).await? {
+            // Somebody took it over while we were away: what we know of it, they know or will find out.
+            tracing::warn!(attempt.id = %attempt.id, "attempt {} is not ours any more", attempt.id);
+            return Ok(());
+        }
+        audit::write(&mut tx, &entries).await?;
+        tx.commit().await?;
+        if accepted {
+            self.proving.notify_one();
+        } else {
+            tracing::warn!(attempt.id = %attempt.id, attempt.outcome = attempt.outcome, attempt.status = attempt.status,
+                "attempt {} did not revoke: {}", attempt.id, verdict_name(verdict));
+        }
+        Ok(())
+    }
+
+    /// Reads the stamp a few times after an answer was lost (G8).
+    async fn read_after_lost_answer(
+        &self,
+        entra: &Entra,
+        attempt: &AttemptRow,
+        object_id: Uuid,
+    ) -> Result<Lost, Error> {
+        let offset = TimeDelta::microseconds(attempt.graph_offset_us.or(entra.clock_offset()).unwrap_or(0));
+        let began = moment(attempt.began_at + offset);
+        let mut lost = Lost::Unreadable;
+        for wait in AFTER_LOST {
+            tokio::time::sleep(wait).await;
+            self.keep(attempt).await?;
+            match entra.stamp(object_id).await.stamp {
+                Stamp::Read { stamp: Some(read), .. } => {
+                    if stamps(attempt).show_effect(read, began, self.rules.clock_skew, false) {
+                        return Ok(Lost::Effective(read));
+                    }
+                    lost = Lost::Unseen;
+                }
+                Stamp::Read { stamp: None, .. } | Stamp::Unreadable => {}
+                Stamp::Gone | Stamp::NotNow(_) => lost = Lost::Unseen,
+            }
+        }
+        Ok(lost)
+    }
+
+    /// The answer was lost, and its effect was seen all the same.
+    async fn prove_lost(&self, mut attempt: AttemptRow, stamp: Moment) -> Result<(), Error> {
+        let now = self.utc();
+        let mut tx = self.store.write().await?;
+        let rows = self.covered(&mut tx, &attempt).await?;
+        attempt.state = String::from("verified");
+        attempt.outcome = Some(verdict_name(Verdict::Ambiguous).to_owned());
+        attempt.ended_at = Some(now);
+        attempt.stamp_after = Some(utc(stamp));
+        if !attempts::end(&mut tx, &attempt, &self.owner).await? {
+            return Ok(());
+        }
+        self.verify_rows(&mut tx, &attempt, rows, now).await?;
+        tx.commit().await
+    }
+
+    /// Marks what an attempt covers as verified.
+    pub(crate) async fn verify_rows(
+        &self,
+        tx: &mut Tx,
+        attempt: &AttemptRow,
+        rows: Vec<RevocationRow>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        if let Some(stamp) = attempt.stamp_after {
+            accounts::prove_stamp(tx, attempt.person_id, stamp).await?;
+        }
+        let mut entries = Vec::new();
+        for mut row in rows {
+            Standpoint::Verified.name().clone_into(&mut row.state);
+            row.accepted_at = row.accepted_at.or(Some(now));
+            row.verified_at = Some(now);
+            row.closed_at = Some(now);
+            row.why = None;
+            folding::save(tx, &row).await?;
+            let exposed = moment(now).since(moment(row.exposed_from));
+            metrics::histogram!("handover_exposure_seconds").record(exposed.as_secs_f64());
+            entries.push(self.about(
+                &row,
+                "revocation.verified",
+                json!({ "attempt": attempt.id, "stamp": attempt.stamp_after }),
+            ));
+        }
+        audit::write(tx, &entries).await
+    }
+
+    /// The revocations that an attempt covers and that still wait for its outcome.
+    pub(crate) async fn covered(&self, tx: &mut Tx, attempt: &AttemptRow) -> Result<Vec<RevocationRow>, Error> {
+        let rows = revocations::of_attempt(tx, attempt.id).await?;
+        let waits = |row: &RevocationRow| {
+            row.attempt_id == Some(attempt.id)
+                && [Standpoint::InFlight.name(), Standpoint::Accepted.name()].contains(&row.state.as_str())
+        };
+        Ok(rows.into_iter().filter(waits).collect())
+    }
+
+    /// Takes over attempts whose owner's time is up. Their outcome is not known.
+    async fn take_over(&self, entra: &Entra) -> Result<usize, Error> {
+        let mut tx = self.store.read().await?;
+        let now = tx.clock(self.utc()).await?;
+        let orphans = attempts::orphaned(&mut tx, now, ORPHANS).await?;
+        drop(tx);
+        let mut taken = 0;
+        for mut attempt in orphans {
+            let mut tx = self.store.write().await?;
+            let now = tx.clock(self.utc()).await?;
+            let until = now + self.rules.lease;
+            if !attempts::take_over(&mut tx, attempt.id, &attempt.owner, &self.owner, now, until).await? {
+                continue;
+            }
+            tx.commit().await?;
+            attempt.owner.clone_from(&self.owner);
+            taken += 1;
+            tracing::warn!(attempt.id = %attempt.id, "took over attempt {}, whose outcome was not written down", attempt.id);
+            let person = accounts::person(&mut self.store.read().await?, attempt.person_id).await?;
+            let Some(object_id) = person.and_then(|person| person.object_id) else { continue };
+            let lost = Answer::lost(attempt.id);
+            self.settle(entra, attempt, object_id, lost).await?;
+        }
+        Ok(taken)
+    }
+
+    /// Whether the token itself says that we may revoke nobody: then a 403 is our own fault, not the person's (G3).
+    async fn may_not_revoke(&self, entra: &Entra) -> bool {
+        match entra.token_facts().await.map(|facts| facts.permissions) {
+            Ok(Permissions::Read { missing, .. }) => missing.contains(&"User.RevokeSessions.All"),
+            Ok(Permissions::Opaque) | Err(_) => false,
+        }
+    }
+
+    /// Tries again later what could not even be begun.
+    async fn put_off_all(&self, person: &PersonRow, verdict: Verdict) -> Result<(), Error> {
+        let now = self.now();
+        let mut tx = self.store.write().await?;
+        let mut entries = Vec::new();
+        for mut row in revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await? {
+            let tries = tried(&mut row, verdict, false);
+            apply(&mut row, after_answer(verdict, tries, now, dice()), utc(now));
+            folding::save(&mut tx, &row).await?;
+            if row.state != Standpoint::Open.name() {
+                entries.push(self.about(&row, "revocation.closed", json!({ "state": row.state, "why": row.why })));
+            }
+        }
+        audit::write(&mut tx, &entries).await?;
+        tx.commit().await
+    }
+
+    /// Closes, or parks, everything that is open for a person.
+    async fn close_all(&self, person: &PersonRow, state: Standpoint, why: Option<Why>) -> Result<(), Error> {
+        let now = self.utc();
+        let mut tx = self.store.write().await?;
+        let mut entries = Vec::new();
+        for mut row in revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await? {
+            state.name().clone_into(&mut row.state);
+            row.why = why.map(|why| why.name().to_owned());
+            row.closed_at = (!state.is_unfinished()).then_some(now);
+            folding::save(&mut tx, &row).await?;
+            entries.push(self.about(&row, "revocation.closed", json!({ "state": row.state, "why": row.why })));
+        }
+        audit::write(&mut tx, &entries).await?;
+        tx.commit().await
+    }
+
+    pub(crate) fn about(&self, row: &RevocationRow, action: &'static str, detail: serde_json::Value) -> Entry {
+        Entry {
+            device_id: Some(row.device_id),
+            person_id: row.person_id,
+            subject: Some(row.id),
+            ..self.entry(HANDOVER, action, detail)
+        }
+    }
+}
+
+/// What the stamp showed after an answer was lost.
+enum Lost {
+    /// The effect.
+    Effective(Moment),
+    /// No effect, or not yet.
+    Unseen,
+    /// Nothing: it may not be read.
+    Unreadable,
+}
+
+/// What is known about the stamp around an attempt.
+pub(crate) fn stamps(attempt: &AttemptRow) -> Stamps {
+    Stamps { before: attempt.stamp_before.map(moment), verified: attempt.stamp_verified.map(moment) }
+}
+
+/// Counts a try that did not succeed.
+fn tried(row: &mut RevocationRow, verdict: Verdict, blind: bool) -> Tries {
+    row.failed += 1;
+    row.unfound = if verdict == Verdict::Unfound { row.unfound + 1 } else { 0 };
+    row.blind = if blind { row.blind + 1 } else { 0 };
+    let count = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
+    Tries { failed: count(row.failed), unfound: count(row.unfound), blind: count(row.blind) }
+}
+
+/// Writes a step that is not success into a revocation.
+fn apply(row: &mut RevocationRow, step: Step, now: DateTime<Utc>) {
+    match step {
+        Step::Again(at) | Step::ReadBack(at) => {
+            Standpoint::Open.name().clone_into(&mut row.state);
+            row.due_at = utc(at);
+        }
+        Step::ReadNow => {
+            Standpoint::Open.name().clone_into(&mut row.state);
+            row.due_at = now;
+        }
+        Step::Gone => {
+            Standpoint::Moot.name().clone_into(&mut row.state);
+            row.note = Some(String::from("the account is deleted in the directory"));
+            row.closed_at = Some(now);
+        }
+        Step::Operator(why) => {
+            let state = if why == Why::Unreadable { Standpoint::Held } else { Standpoint::NeedsOperator };
+            state.name().clone_into(&mut row.state);
+            row.why = Some(why.name().to_owned());
+        }
+    }
+}
+
+/// The name of a verdict in SQL, JSON and metrics.
+pub fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accepted => "accepted",
+        Verdict::Throttled(_) => "throttled",
+        Verdict::Unavailable(_) => "unavailable",
+        Verdict::Ambiguous => "ambiguous",
+        Verdict::Misled => "misled",
+        Verdict::Credentials => "credentials",
+        Verdict::Forbidden => "forbidden",
+        Verdict::Unfound => "unfound",
+        Verdict::Refused => "refused",
+    }
+}

@@ -1,0 +1,98 @@
+//! Everything is folded again from its stored events and compared with what is stored.
+//!
+//! Custodies are a projection: they may differ from the fold only if somebody changed them by hand, or if a fact about an
+//! account changed after its events had been folded for good (see `facts`).
+
+use uuid::Uuid;
+
+use crate::app::folding::{self, Standings};
+use crate::app::{App, names};
+use crate::custody::{State, fold};
+use crate::store::{Error, accounts, recording, revocations};
+
+/// How many devices are taken up at once.
+const PAGE: i64 = 500;
+
+/// What a replay found.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Replayed {
+    /// Devices folded.
+    pub devices: u64,
+    /// Events folded.
+    pub events: u64,
+    /// Custodies compared, stretches in the pool included.
+    pub custodies: u64,
+    /// What differs, in words; the first hundred.
+    pub differences: Vec<String>,
+    /// How many differ in all.
+    pub differ: u64,
+}
+
+impl Replayed {
+    fn differs(&mut self, words: String) {
+        self.differ += 1;
+        if self.differences.len() < 100 {
+            self.differences.push(words);
+        }
+    }
+}
+
+impl App {
+    /// Folds every device again and compares; changes nothing. `seen` hears of each device.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn replay(&self, mut seen: impl FnMut(u64)) -> Result<Replayed, Error> {
+        let mut found = Replayed::default();
+        let mut after = Uuid::nil();
+        loop {
+            let ids = recording::device_ids(&mut self.store.read().await?, after, PAGE).await?;
+            let Some(last) = ids.last() else { return Ok(found) };
+            after = *last;
+            for id in ids {
+                self.replay_device(id, &mut found).await?;
+                found.devices += 1;
+                seen(found.devices);
+            }
+        }
+    }
+
+    async fn replay_device(&self, device: Uuid, found: &mut Replayed) -> Result<(), Error> {
+        let mut tx = self.store.read().await?;
+        let events = recording::events_after(&mut tx, device, None).await?;
+        let mut standings = Standings::default();
+        let missing = standings.missing(events.iter().filter_map(|row| row.account_id));
+        for some in missing.chunks(500) {
+            standings.learn(&accounts::load(&mut tx, some).await?);
+        }
+        let folded = fold(
+            State::default(),
+            events.iter().map(folding::event),
+            |account| standings.of(account),
+            self.rules.policy(),
+        );
+        let stored = recording::custodies_from(&mut tx, device, None).await?;
+        found.events += events.len() as u64;
+        found.custodies += folded.custodies.len() as u64;
+        let expected: Vec<_> = folded.custodies.iter().map(|custody| folding::custody_row(device, custody)).collect();
+        for row in &expected {
+            match stored.iter().find(|stored| stored.id == row.id) {
+                None => found.differs(format!("device {device}: custody {} is missing", row.id)),
+                Some(stored) if stored != row => found.differs(format!("device {device}: custody {} differs", row.id)),
+                Some(_) => {}
+            }
+        }
+        for row in stored.iter().filter(|stored| expected.iter().all(|row| row.id != stored.id)) {
+            found.differs(format!("device {device}: custody {} has no events", row.id));
+        }
+        let owed = revocations::of_device(&mut tx, device, None).await?;
+        for want in &folded.owed {
+            let custody = Uuid::from_bytes(want.custody.0);
+            let id = names::revocation_id(device, custody);
+            if !owed.iter().any(|row| row.id == id || row.custody_id == custody) {
+                found.differs(format!("device {device}: custody {custody} asks for a revocation that is not there"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! The loops: what the deeds do once, done for ever.
+//!
+//! Each loop registers for its bell before it looks for work, so that what arrives in between is not missed, and looks all
+//! the same when the bell is silent. A loop that panics is started again; three panics within five minutes end the process
+//! (S19), because whoever runs it will start it anew.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::look::Turn;
+use crate::app::{App, Source, dice};
+use crate::store::{Error, Kind, attempts};
+
+/// How long a loop waits for its bell before it looks all the same.
+const LOOK_ANYWAY: Duration = Duration::from_millis(500);
+
+/// How often house is kept.
+const KEEP_HOUSE: Duration = Duration::from_secs(15);
+
+/// How long a loop rests after the database failed.
+const REST: Duration = Duration::from_secs(1);
+
+/// How many panics within how long end the process.
+const PANICS: (usize, Duration) = (3, Duration::from_secs(300));
+
+/// Why the loops ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// They were asked to.
+    Stopped,
+    /// Too many panics.
+    Broken,
+}
+
+impl App {
+    /// Runs every loop until `stop`.
+    ///
+    /// # Errors
+    /// When the database cannot even be started on.
+    pub async fn run(&self, stop: CancellationToken) -> Result<Ended, Error> {
+        if self.store.kind() == Kind::Sqlite {
+            // Nobody else can run on this file: what is in flight was left behind by a process that is gone.
+            let mut tx = self.store.write().await?;
+            attempts::expire_leases(&mut tx, self.utc() - chrono::TimeDelta::milliseconds(1)).await?;
+            tx.commit().await?;
+        }
+        self.read_quarantine_again().await?;
+        let mut loops = JoinSet::new();
+        self.spawn(&mut loops, Loop::Pay, &stop);
+        self.spawn(&mut loops, Loop::Prove, &stop);
+        self.spawn(&mut loops, Loop::Look, &stop);
+        self.spawn(&mut loops, Loop::Keep, &stop);
+        for source in self.sources.values().filter(|source| source.api.is_some()) {
+            self.spawn(&mut loops, Loop::Sweep(Arc::clone(source)), &stop);
+        }
+        let mut panics: Vec<Instant> = Vec::new();
+        while let Some(ended) = loops.join_next().await {
+            let Err(error) = ended else { continue };
+            if !error.is_panic() {
+                continue;
+            }
+            metrics::counter!("handover_panics_total").increment(1);
+            panics.retain(|at| at.elapsed() < PANICS.1);
+            panics.push(Instant::now());
+            tracing::error!(error = %error, "a loop panicked");
+            if panics.len() >= PANICS.0 {
+                stop.cancel();
+                return Ok(Ended::Broken);
+            }
+            tokio::time::sleep(REST).await;
+            // Which one it was is not known; all are started anew, and those that still run end first.
+            loops.shutdown().await;
+            for again in [Loop::Pay, Loop::Prove, Loop::Look, Loop::Keep] {
+                self.spawn(&mut loops, again, &stop);
+            }
+            for source in self.sources.values().filter(|source| source.api.is_some()) {
+                self.spawn(&mut loops, Loop::Sweep(Arc::clone(source)), &stop);
+            }
+        }
+        Ok(Ended::Stopped)
+    }
+
+    fn spawn(&self, loops: &mut JoinSet<()>, which: Loop, stop: &CancellationToken) {
+        let app = self.clone();
+        let stop = stop.clone();
+        loops.spawn(async move {
+            match which {
+                Loop::Pay => turns(&stop, &app.owing, "pay", || app.pay()).await,
+                Loop::Prove => turns(&stop, &app.proving, "prove", || app.prove()).await,
+                Loop::Look => turns(&stop, &app.looking, "look", || app.look()).await,
+                Loop::Keep => app.keep_house_for_ever(&stop).await,
+                Loop::Sweep(source) => app.sweep_for_ever(&source, &stop).await,
+            }
+        });
+    }
+
+    async fn keep_house_for_ever(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.keep_house().await {
+                tracing::error!(error = %error, "could not keep house");
+            }
+            rest(stop, KEEP_HOUSE).await;
+        }
+    }
+
+    async fn sweep_for_ever(&self, source: &Source, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.sweep(source).await {
+                metrics::counter!("handover_sweeps_broken_total").increment(1);
+                tracing::warn!(source.name = source.name, error = %error, "could not sweep {} to the end", source.name);
+            }
+            // A tenth of jitter, so that many instances and sources do not sweep in step.
+            let jitter = source.sweep_every * u32::from(dice().0) / 10_000;
+            rest(stop, source.sweep_every + jitter).await;
+        }
+    }
+}
+
+enum Loop {
+    Pay,
+    Prove,
+    Look,
+    Keep,
+    Sweep(Arc<Source>),
+}
+
+async fn turns<F: Future<Output = Result<Turn, Error>>>(
+    stop: &CancellationToken,
+    bell: &Notify,
+    name: &'static str,
+    turn: impl Fn() -> F,
+) {
+    while !stop.is_cancelled() {
+        let mut rung = std::pin::pin!(bell.notified());
+        rung.as_mut().enable();
+        match turn().await {
+            Ok(Turn::Worked(_)) => {}
+            Ok(Turn::Idle) => {
+                tokio::select! {
+                    () = rung => {}
+                    () = tokio::time::sleep(LOOK_ANYWAY) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            Err(error) => {
+                if !error.is_passing() {
+                    tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), "the {name} loop met a database failure");
+                }
+                if error.is_fatal() {
+                    std::process::exit(74);
+                }
+                rest(stop, REST).await;
+            }
+        }
+    }
+}
+
+async fn rest(stop: &CancellationToken, span: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(span) => {}
+        () = stop.cancelled() => {}
+    }
+}
