@@ -6,7 +6,7 @@
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
 //! | a revocation is paid, and proven | [`pay`], [`prove`] |
-//! | a person says how to go on | [`operate`] |
+//! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
 //! | everything is folded again and compared | [`replay`] |
 //!
@@ -25,6 +25,7 @@ pub mod record;
 pub mod replay;
 pub mod run;
 pub mod sweep;
+pub mod tokens;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -138,6 +139,7 @@ pub struct Inner {
     /// The listing of the last complete sweep, by source.
     pub listed: sweep::Listings,
     paying: pay::Paying,
+    alarms: keep::Alarms,
     recorder: record::Recorder,
 }
 
@@ -174,6 +176,7 @@ impl App {
                 proving: Notify::new(),
                 listed: sweep::Listings::default(),
                 paying: pay::Paying::default(),
+                alarms: keep::Alarms::default(),
                 recorder,
             }),
         };
@@ -197,6 +200,12 @@ impl Inner {
         times::utc(self.now())
     }
 
+    /// The moment after which nothing waits: what is due later than this was put off by a clock that has been put back since
+    /// (E8).
+    pub fn never(&self) -> DateTime<Utc> {
+        times::utc(self.now().plus(LONGEST_WAIT))
+    }
+
     /// An id that sorts by time.
     pub fn new_id(&self) -> Uuid {
         let micros = u64::try_from(self.now().0).unwrap_or(0);
@@ -218,6 +227,9 @@ impl Inner {
         }
     }
 }
+
+/// Longer than anything is ever put off: a quarter of an hour, or ten minutes of somebody's `Retry-After`.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// A throw of the dice.
 pub(crate) fn dice() -> Dice {

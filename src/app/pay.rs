@@ -91,7 +91,7 @@ impl App {
         }
         let taken_over = self.take_over(&entra).await?;
         let limit = i64::try_from(self.rules.workers).unwrap_or(1).saturating_add(2);
-        let due = revocations::due_people(&mut self.store.read().await?, self.utc(), limit).await?;
+        let due = revocations::due_people(&mut self.store.read().await?, self.utc(), self.never(), limit).await?;
         let mut free = due.iter().filter_map(|due| self.paying.claim(due.person_id));
         let Some(claim) = free.next() else {
             return Ok(if taken_over == 0 { Turn::Idle } else { Turn::Worked(taken_over) });
@@ -207,11 +207,10 @@ impl App {
     ) -> Result<Option<AttemptRow>, Error> {
         let mut tx = self.store.write().await?;
         let rows = revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await?;
-        let now = self.utc();
-        let rows: Vec<_> = rows.into_iter().filter(|row| row.owed_at <= now).collect();
         if rows.is_empty() {
             return Ok(None);
         }
+        let now = self.utc();
         let lease = tx.clock(now).await? + self.rules.lease;
         let earlier = attempts::newest_effect(&mut tx, person.id).await?;
         let collateral = attempts::open_custodies(&mut tx, person.id).await?;

@@ -26,7 +26,7 @@ impl App {
     /// When the database fails.
     pub async fn prove(&self) -> Result<Turn, Error> {
         let Some(entra) = self.entra.clone() else { return Ok(Turn::Idle) };
-        let due = attempts::to_read(&mut self.store.read().await?, self.utc(), BATCH).await?;
+        let due = attempts::to_read(&mut self.store.read().await?, self.utc(), self.never(), BATCH).await?;
         let read = due.len();
         let done: Vec<_> =
             stream::iter(due).map(|attempt| self.read_back(&entra, attempt)).buffer_unordered(AT_ONCE).collect().await;

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use uuid::{NoContext, Timestamp, Uuid};
 
 use super::args::{
     Action, ActionOn, Cli, Command, ConfigAction, Doctor, History, Import, Listing, Person, Replay, Revocations, Token,
@@ -25,8 +24,8 @@ use crate::app::operate::{self, NotDone};
 use crate::app::receive::Received;
 use crate::app::record::Refused;
 use crate::store::asking::{self, Page, Paging, Span, custodies, devices, people, revocations};
-use crate::store::tokens::{self, NewToken, Role};
-use crate::store::{Store, audit, times};
+use crate::store::tokens;
+use crate::store::{Store, times};
 
 /// How long an import waits when too much waits to be written.
 const BUSY: Duration = Duration::from_millis(200);
@@ -422,7 +421,7 @@ async fn token(config: &Config, options: Token) -> anyhow::Result<End> {
     match options.action {
         TokenAction::Create { role, name } => {
             let store = create(config).await?;
-            let token = make_token(&store, &name, role).await?;
+            let (_, token) = house::app(config, store.clone())?.create_token(&name, role, &actor()).await?;
             store.close().await;
             print(&format!("{token}\n"))?;
             eprintln!("keep it: it cannot be shown again");
@@ -440,41 +439,12 @@ async fn token(config: &Config, options: Token) -> anyhow::Result<End> {
         }
         TokenAction::Revoke { id } => {
             let store = open(config).await?;
-            let mut tx = store.write().await?;
-            let at = now();
-            if !tokens::revoke(&mut tx, id, at).await? {
+            if !house::app(config, store)?.void_token(id, &actor()).await? {
                 return Ok(complain(&format!("there is no valid token {id}")));
             }
-            audit::write(&mut tx, &[token_entry("token.revoked", id, serde_json::json!({}), at)]).await?;
-            tx.commit().await?;
             print(&format!("{id} is void\n"))?;
             Ok(End::Done)
         }
-    }
-}
-
-/// Makes a token and writes the deed down in the same transaction.
-pub(crate) async fn make_token(store: &Store, name: &str, role: Role) -> anyhow::Result<String> {
-    let (at, id) = (now(), Uuid::new_v4());
-    let mut tx = store.write().await?;
-    let token = tokens::create(&mut tx, &NewToken { id, name, role, secret: rand::random(), at }).await?;
-    let detail = serde_json::json!({ "name": name, "role": role.name() });
-    audit::write(&mut tx, &[token_entry("token.created", id, detail, at)]).await?;
-    tx.commit().await?;
-    Ok(token)
-}
-
-fn token_entry(action: &'static str, token: Uuid, detail: serde_json::Value, at: DateTime<Utc>) -> audit::Entry {
-    let seconds = u64::try_from(at.timestamp()).unwrap_or(0);
-    audit::Entry {
-        id: Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, at.timestamp_subsec_nanos())),
-        at,
-        actor: actor(),
-        action,
-        device_id: None,
-        person_id: None,
-        subject: Some(token),
-        detail,
     }
 }
 

@@ -146,6 +146,15 @@ pub async fn due(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<Acco
     Ok(on!(tx, |c| sqlx::query_as(DUE).bind(now).bind(limit).fetch_all(c).await)?)
 }
 
+/// The accounts of a source with this login name (ASCII lower case) that the source can be asked about.
+pub async fn namesakes(tx: &mut Tx, source: &str, user_name: &str) -> Result<Vec<AccountRow>, Error> {
+    const NAMESAKES: &str =
+        "SELECT id, source, uem_uuid, uem_id, user_name, email, standing, person_id, rule, why, first_seen_at,
+             decided_at, due_at, tries
+         FROM accounts WHERE source = $1 AND lower(user_name) = $2 AND uem_uuid IS NOT NULL ORDER BY id LIMIT 2";
+    Ok(on!(tx, |c| sqlx::query_as(NAMESAKES).bind(source).bind(user_name).fetch_all(c).await)?)
+}
+
 /// The devices on which an account was named since `since`, or is named by the fold.
 pub async fn devices(tx: &mut Tx, account: Uuid, since: DateTime<Utc>) -> Result<Vec<Uuid>, Error> {
     const DEVICES: &str = "SELECT device_id FROM events WHERE account_id = $1 AND at >= $2

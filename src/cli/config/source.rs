@@ -95,8 +95,6 @@ pub struct Api {
     pub ca_file: Option<PathBuf>,
     /// Seconds from one sweep to the next, 30 to 86,400. Default: 300.
     pub sweep_seconds: u64,
-    /// Most requests a minute, 1 to 100,000. Default: 600.
-    pub requests_per_minute: u64,
 }
 
 /// How we log in to the API.
@@ -284,7 +282,6 @@ impl Api {
         let tenant_code = section.secret("tenant_code", "tenant_code_file");
         let ca_file = section.anchor("ca_file");
         let sweep_seconds = section.whole("sweep_seconds", 300, 30..=86_400, "seconds");
-        let requests_per_minute = section.whole("requests_per_minute", 600, 1..=100_000, "requests a minute");
         section.done();
         let login = match (token_url, client_id, client_secret, username, password) {
             (Some(token_url), Some(client_id), Some(client_secret), ..) => {
@@ -293,6 +290,6 @@ impl Api {
             (.., Some(username), Some(password)) => ApiLogin::Basic { username, password },
             _ => return None,
         };
-        Some(Self { url: url?, login, tenant_code, ca_file, sweep_seconds, requests_per_minute })
+        Some(Self { url: url?, login, tenant_code, ca_file, sweep_seconds })
     }
 }

@@ -70,7 +70,6 @@ pub(super) const KEYS: &[&str] = &[
     "source[].api.tenant_code_file",
     "source[].api.ca_file",
     "source[].api.sweep_seconds",
-    "source[].api.requests_per_minute",
     "log.format",
     "log.level",
 ];
