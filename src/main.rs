@@ -1,3 +1,7 @@
 //! The `handover` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    handover::cli::main()
+}

@@ -7,6 +7,7 @@
 
 pub mod api;
 mod caller;
+mod deeds;
 mod health;
 mod intake;
 mod refusal;
