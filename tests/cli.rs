@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 /// Handover in an empty folder, with nothing of ours in its environment.
 fn handover(folder: &TempDir, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("handover").unwrap();
+    let mut command = Command::cargo_bin("handover").expect("the program is built before its tests");
     command.current_dir(folder.path()).env_clear().args(arguments);
     command
 }
@@ -17,11 +17,11 @@ struct Ended {
 }
 
 fn ended(mut command: Command) -> Ended {
-    let output = command.output().unwrap();
+    let output = command.output().expect("the program starts");
     Ended {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code().expect("it ends by itself"),
+        out: String::from_utf8(output.stdout).expect("it prints text"),
+        err: String::from_utf8(output.stderr).expect("it prints text"),
     }
 }
 
@@ -30,7 +30,7 @@ fn run(folder: &TempDir, arguments: &[&str]) -> Ended {
 }
 
 fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
+    tempfile::tempdir().expect("there is room for a folder")
 }
 
 #[test]
@@ -198,4 +198,63 @@ fn the_doctor_finds_what_cannot_work() {
     };
     assert!(wrong("Entra") && wrong("source uem"), "{}", doctor.out);
     assert!(!doctor.out.contains("hush"));
+}
+
+/// A shift change as the UEM tells it: Amina takes an iPad, returns it, Jo takes it.
+fn shift_change() -> String {
+    let told = |time: &str, id: u32, user: &str| {
+        serde_json::json!({
+            "EventId": 4711, "EventType": "Check Out", "EventTime": format!("2026-03-02T{time}Z"), "DeviceId": 41207,
+            "SerialNumber": "DMPX7Q2LK1", "DeviceFriendlyName": "iPad Ward 3B 07", "EnrollmentStatus": "Enrolled",
+            "EnrollmentUserId": id, "EnrollmentUserName": user,
+        })
+        .to_string()
+    };
+    let lines = [
+        told("05:58:41", 11, "amina.reuter@contoso.example"),
+        told("14:07:03", 99, "stg-ipad"),
+        told("14:08:59", 12, "jo.lind@contoso.example"),
+        "not an event".to_owned(),
+    ];
+    lines.join("\n")
+}
+
+#[test]
+fn an_imported_shift_change_is_answered_listed_and_folded_again() {
+    let folder = folder();
+    let config = "[[source]]\nname = \"uem\"\nkind = \"workspace-one-uem\"\nupn_from = \"user_name\"\npool_accounts = [\"stg-ipad\"]\n";
+    std::fs::write(folder.path().join("handover.toml"), config).unwrap();
+    std::fs::write(folder.path().join("events.jsonl"), shift_change()).unwrap();
+    let import = run(&folder, &["import", "--source", "uem", "events.jsonl"]);
+    let again = run(&folder, &["import", "--source", "uem", "events.jsonl", "--json"]);
+    let who = run(&folder, &["who", "dmpx7q2lk1", "--at", "2026-03-02 12:00"]);
+    let rack = run(&folder, &["who", "41207", "--at", "2026-03-02 14:08"]);
+    let history = run(&folder, &["history", "DMPX7Q2LK1", "--csv"]);
+    let person = run(&folder, &["person", "AMINA.reuter@contoso.example", "--json"]);
+    let owed = run(&folder, &["revocations", "--state", "shadow"]);
+    let replay = run(&folder, &["replay", "--check"]);
+
+    assert_eq!(
+        (import.code, import.out.as_str()),
+        (1, "events.jsonl: 4 lines; 3 recorded, 0 known, 1 refused\n  refused and in quarantine: lines 4\n"),
+        "{}",
+        import.err
+    );
+    assert_eq!(again.code, 0, "{}", again.out);
+    assert!(
+        who.out.starts_with(
+            "iPad DMPX7Q2LK1 (iPad Ward 3B 07) was held by amina.reuter@contoso.example from 05:58:41 to 14:07:03 UTC on \
+             2 March 2026 (returned); the tokens were not revoked: in shadow mode nothing is sent.\n\n"
+        ),
+        "{}", who.out
+    );
+    assert!(
+        rack.out.contains(" was with nobody from 14:07:03 to 14:08:59 UTC on 2 March 2026; before that"),
+        "{}",
+        rack.out
+    );
+    assert_eq!((history.code, history.out.lines().count()), (0, 3), "{}", history.out);
+    assert!(person.out.contains("\"more\": false") && person.out.contains("DMPX7Q2LK1"), "{}", person.out);
+    assert!(owed.out.contains("amina.reuter@contoso.example"), "{}", owed.out);
+    assert_eq!((replay.code, replay.out.as_str()), (0, "1 devices folded again from 3 events: all as stored\n"));
 }

@@ -28,6 +28,7 @@ CREATE TABLE devices (
     head           jsonb NOT NULL,       -- the fold's state after every event
     base           jsonb NOT NULL,       -- the fold's state further back, where late events are folded from
     base_at        timestamptz,                -- the own time up to which `base` has folded; absent: from the beginning
+    confirmed_at   timestamptz,                -- when the source's inventory first showed it
     version        bigint NOT NULL,
     CHECK ((state = 'person') = (holder_person IS NOT NULL))
 );

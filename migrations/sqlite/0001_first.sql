@@ -28,6 +28,7 @@ CREATE TABLE devices (
     head           TEXT NOT NULL,       -- the fold's state after every event
     base           TEXT NOT NULL,       -- the fold's state further back, where late events are folded from
     base_at        TEXT,                -- the own time up to which `base` has folded; absent: from the beginning
+    confirmed_at   TEXT,                -- when the source's inventory first showed it
     version        INTEGER NOT NULL,
     CHECK ((state = 'person') = (holder_person IS NOT NULL))
 ) STRICT;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::app::{HANDOVER, Inner, names};
 use crate::custody::{
     AccountId, Custody, Departure, Event, EventId, Folded, Holder, How, Moment, Oddity, Owed, PersonId, Reason,
-    Standing, Standpoint, State, Subject, What, first_state, fold,
+    Standing, Standpoint, State, Subject, What, Why, first_state, fold, hold_if_not_in_inventory,
 };
 use crate::store::accounts::AccountRow;
 use crate::store::audit::Entry;
@@ -160,7 +160,7 @@ pub fn oddity_name(oddity: Oddity) -> &'static str {
 /// What is owed, as a new row. `lateness` is that of the event that made it owed.
 pub fn revocation_row(
     app: &Inner,
-    device: Uuid,
+    device: &DeviceRow,
     owed: &Owed,
     received_at: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -168,10 +168,12 @@ pub fn revocation_row(
     let custody = Uuid::from_bytes(owed.custody.0);
     let (state, why) =
         first_state(owed.subject, moment(received_at).since(owed.exposed_from), app.rules.act_within, app.rules.shadow);
+    let can_ask = app.sources.get(&device.source).is_some_and(|source| source.api.is_some());
+    let (state, why) = hold_if_not_in_inventory((state, why), !can_ask || device.confirmed_at.is_some());
     let (person_id, account_id) = subject_columns(owed.subject);
     RevocationRow {
-        id: names::revocation_id(device, custody),
-        device_id: device,
+        id: names::revocation_id(device.id, custody),
+        device_id: device.id,
         custody_id: custody,
         person_id,
         account_id,
@@ -262,7 +264,7 @@ pub async fn fold_device_again(
     }
     let folded = fold(base, rows.iter().map(event), |account| standings.of(account), app.rules.policy());
     let changed = rewrite_custodies(tx, device.id, &base, &folded).await?;
-    let owes = reconcile_owed(app, tx, device.id, &rows, &folded).await?;
+    let owes = reconcile_owed(app, tx, device, &rows, &folded).await?;
     let oddities: Vec<_> =
         folded.oddities.iter().map(|(id, odd)| (Uuid::from_bytes(id.0), oddity_name(*odd).to_owned())).collect();
     recording::mark_odd(tx, &oddities).await?;
@@ -335,12 +337,12 @@ fn told(row: &CustodyRow) -> serde_json::Value {
 async fn reconcile_owed(
     app: &Inner,
     tx: &mut Tx,
-    device: Uuid,
+    device: &DeviceRow,
     events: &[FoldedEvent],
     folded: &Folded,
 ) -> Result<bool, Error> {
     let received: HashMap<_, _> = events.iter().map(|row| (row.id, row.received_at)).collect();
-    let stored = revocations::of_device(tx, device, None).await?;
+    let stored = revocations::of_device(tx, device.id, None).await?;
     let mut stored: Vec<_> = stored.into_iter().filter(|row| received.contains_key(&row.because)).collect();
     let now = app.utc();
     let mut entries = Vec::new();
@@ -454,4 +456,29 @@ pub async fn advance_base(app: &Inner, tx: &mut Tx, device: Uuid, cutoff: Moment
     device.base_at = Some(utc(cutoff));
     device.version += 1;
     recording::save_devices(tx, &[device]).await
+}
+
+/// The inventory shows a device that we only knew from events: what waited for that may go (E9). Says whether something may.
+pub async fn confirm(app: &Inner, tx: &mut Tx, device: Uuid) -> Result<bool, Error> {
+    let Some(mut device) = recording::lock_devices(tx, &[device]).await?.pop() else { return Ok(false) };
+    if device.confirmed_at.is_some() {
+        return Ok(false);
+    }
+    let now = app.utc();
+    device.confirmed_at = Some(now);
+    device.version += 1;
+    recording::save_devices(tx, std::slice::from_ref(&device)).await?;
+    let mut released = Vec::new();
+    for mut row in revocations::of_device(tx, device.id, None).await? {
+        if row.state == Standpoint::Held.name() && row.why.as_deref() == Some(Why::UnknownDevice.name()) {
+            let before = row.clone();
+            Standpoint::Open.name().clone_into(&mut row.state);
+            row.why = None;
+            row.due_at = now;
+            save(tx, &row).await?;
+            released.push(revised(app, &before, &row));
+        }
+    }
+    audit::write(tx, &released).await?;
+    Ok(!released.is_empty())
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::app::facts::{self, Decision};
 use crate::app::record::{Incoming, Refused};
-use crate::app::{App, Source, dice, names};
+use crate::app::{App, Source, dice, folding, names};
 use crate::custody::{Moment, Why};
 use crate::entra::{Finding, Found, PersonName};
 use crate::intake::workspace_one::rest::{By, Candidate, ReadDevice, ReadUser, UemError, UserRef, candidates};
@@ -285,6 +285,9 @@ impl App {
         read: ReadDevice,
         at: Option<Moment>,
     ) -> Result<(), Error> {
+        if device.confirmed_at.is_none() {
+            self.confirm(device.id).await?;
+        }
         let account = read.account.as_ref().map(|names| names::account_id(&source.name, names));
         if !look.settled {
             if let (Some(id), Some(names)) = (account, &read.account) {
@@ -305,6 +308,17 @@ impl App {
             }
         }
         self.end_look(look).await
+    }
+
+    /// Writes down that the inventory shows a device.
+    pub(crate) async fn confirm(&self, device: Uuid) -> Result<(), Error> {
+        let mut tx = self.store.write().await?;
+        let released = folding::confirm(self, &mut tx, device).await?;
+        tx.commit().await?;
+        if released {
+            self.owing.notify_one();
+        }
+        Ok(())
     }
 
     /// The source does not know the device. That convicts only where the last whole sweep missed it too.

@@ -137,6 +137,7 @@ pub struct Inner {
     pub proving: Notify,
     /// The listing of the last complete sweep, by source.
     pub listed: sweep::Listings,
+    paying: pay::Paying,
     recorder: record::Recorder,
 }
 
@@ -172,6 +173,7 @@ impl App {
                 looking: Notify::new(),
                 proving: Notify::new(),
                 listed: sweep::Listings::default(),
+                paying: pay::Paying::default(),
                 recorder,
             }),
         };

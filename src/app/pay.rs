@@ -11,10 +11,11 @@
 //!   intent, past everything that earlier attempts can have done: proven. Anything else: sent again;
 //! * after the outcome: it is written down, and reading back goes on.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -44,7 +45,31 @@ const CONFIGURATION: Duration = Duration::from_secs(900);
 /// How many orphaned attempts are taken up in one turn.
 const ORPHANS: i64 = 32;
 
-/// What the name of a person in the database no longer leads to.
+/// The people that workers of this instance pay for just now. Only spares them the race: what is in flight is in the database.
+#[derive(Default)]
+pub struct Paying(Mutex<HashSet<Uuid>>);
+
+/// A person that one worker pays for, until it is dropped.
+struct Claimed<'a> {
+    person: Uuid,
+    paying: &'a Paying,
+}
+
+impl Paying {
+    fn claim(&self, person: Uuid) -> Option<Claimed<'_>> {
+        let is_free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(person);
+        // Made only where it is ours: dropping one lets the person go.
+        is_free.then(|| Claimed { person, paying: self })
+    }
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        self.paying.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.person);
+    }
+}
+
+/// Whether something can be sent for a person.
 enum Payable {
     /// This person, at this object id.
     Yes(PersonRow, Uuid),
@@ -53,7 +78,9 @@ enum Payable {
 }
 
 impl App {
-    /// Works through what is due now, once.
+    /// Pays for the riskiest person who is due and whom no other worker of this instance pays for, once.
+    ///
+    /// Several of these run side by side, so that one slow answer keeps nobody else waiting.
     ///
     /// # Errors
     /// When the database fails. What the directory does wrong is not an error here: it is written down and tried again.
@@ -63,16 +90,18 @@ impl App {
             return Ok(Turn::Idle);
         }
         let taken_over = self.take_over(&entra).await?;
-        let limit = i64::try_from(self.rules.workers).unwrap_or(1).saturating_mul(4);
+        let limit = i64::try_from(self.rules.workers).unwrap_or(1).saturating_add(2);
         let due = revocations::due_people(&mut self.store.read().await?, self.utc(), limit).await?;
-        let worked = taken_over + due.len();
-        let paid: Vec<_> = stream::iter(due)
-            .map(|due| self.pay_person(&entra, due.person_id))
-            .buffer_unordered(self.rules.workers.max(1))
-            .collect()
-            .await;
-        paid.into_iter().collect::<Result<(), _>>()?;
-        Ok(if worked == 0 { Turn::Idle } else { Turn::Worked(worked) })
+        let mut free = due.iter().filter_map(|due| self.paying.claim(due.person_id));
+        let Some(claim) = free.next() else {
+            return Ok(if taken_over == 0 { Turn::Idle } else { Turn::Worked(taken_over) });
+        };
+        if free.next().is_some() {
+            // There is more than this worker can do.
+            self.owing.notify_one();
+        }
+        self.pay_person(&entra, claim.person).await?;
+        Ok(Turn::Worked(taken_over + 1))
     }
 
     async fn pay_person(&self, entra: &Entra, person: Uuid) -> Result<(), Error> {

@@ -52,13 +52,7 @@ impl App {
         }
         self.read_quarantine_again().await?;
         let mut loops = JoinSet::new();
-        self.spawn(&mut loops, Loop::Pay, &stop);
-        self.spawn(&mut loops, Loop::Prove, &stop);
-        self.spawn(&mut loops, Loop::Look, &stop);
-        self.spawn(&mut loops, Loop::Keep, &stop);
-        for source in self.sources.values().filter(|source| source.api.is_some()) {
-            self.spawn(&mut loops, Loop::Sweep(Arc::clone(source)), &stop);
-        }
+        self.spawn_all(&mut loops, &stop);
         let mut panics: Vec<Instant> = Vec::new();
         while let Some(ended) = loops.join_next().await {
             let Err(error) = ended else { continue };
@@ -76,14 +70,21 @@ impl App {
             tokio::time::sleep(REST).await;
             // Which one it was is not known; all are started anew, and those that still run end first.
             loops.shutdown().await;
-            for again in [Loop::Pay, Loop::Prove, Loop::Look, Loop::Keep] {
-                self.spawn(&mut loops, again, &stop);
-            }
-            for source in self.sources.values().filter(|source| source.api.is_some()) {
-                self.spawn(&mut loops, Loop::Sweep(Arc::clone(source)), &stop);
-            }
+            self.spawn_all(&mut loops, &stop);
         }
         Ok(Ended::Stopped)
+    }
+
+    fn spawn_all(&self, loops: &mut JoinSet<()>, stop: &CancellationToken) {
+        for _ in 0..self.rules.workers.max(1) {
+            self.spawn(loops, Loop::Pay, stop);
+        }
+        for which in [Loop::Prove, Loop::Look, Loop::Keep] {
+            self.spawn(loops, which, stop);
+        }
+        for source in self.sources.values().filter(|source| source.api.is_some()) {
+            self.spawn(loops, Loop::Sweep(Arc::clone(source)), stop);
+        }
     }
 
     fn spawn(&self, loops: &mut JoinSet<()>, which: Loop, stop: &CancellationToken) {

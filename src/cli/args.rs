@@ -34,7 +34,7 @@ pub enum Command {
     Serve,
     /// Show the whole story on this machine, against a simulated Entra and UEM
     #[cfg(feature = "sandbox")]
-    #[command(after_help = "Example:\n  handover demo --exit --speed 10")]
+    #[command(after_help = "Example:\n  handover demo --exit")]
     Demo(Demo),
     /// Check configuration, database, UEM rule, Entra permissions and clocks, and say what to fix
     #[command(after_help = "Example:\n  handover doctor --config handover.toml")]
@@ -68,7 +68,7 @@ pub enum Command {
     Config(Configuration),
     /// Run the simulated Entra and UEM alone
     #[cfg(feature = "sandbox")]
-    #[command(hide = true, after_help = "Example:\n  handover sandbox --folder data")]
+    #[command(hide = true, after_help = "Example:\n  handover sandbox --entra-port 9443 --uem-port 9444")]
     Sandbox(Sandbox),
 }
 
@@ -85,9 +85,18 @@ pub struct Demo {
 #[cfg(feature = "sandbox")]
 #[derive(Debug, Clone, Args)]
 pub struct Sandbox {
-    /// Folder for the certificate of the sandbox's authority
-    #[arg(long, default_value = "data")]
-    pub folder: std::path::PathBuf,
+    /// The port of the tenant on 127.0.0.1; any free one when 0
+    #[arg(long, default_value_t = 0)]
+    pub entra_port: u16,
+    /// The port of the UEM on 127.0.0.1; any free one when 0
+    #[arg(long, default_value_t = 0)]
+    pub uem_port: u16,
+    /// Decides every die that is thrown
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Where the root certificate is written. Default: the temporary folder
+    #[arg(long, value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
 }
 
 /// How the doctor looks.
@@ -163,8 +172,7 @@ pub struct History {
 #[derive(Debug, Clone, Args)]
 pub struct Person {
     /// UPN, also a former one, or Entra object id
-    #[arg(value_name = "UPN")]
-    pub person: String,
+    pub upn: String,
     /// Only what overlaps the time from here on; UTC unless an offset is written
     #[arg(long, value_name = "TIME")]
     pub from: Option<Asked>,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
-use csv::StringRecord;
+use csv::ByteRecord;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -27,42 +27,23 @@ const TOLD: usize = 100;
 
 /// One line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     /// Its number, from 1; in CSV that of the record after the header.
-    pub number: u64,
-    /// What it says.
-    pub content: Content,
-}
-
-/// What a line says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// One event in JSON.
-    Json(Vec<u8>),
-    /// One record of CSV; the header is that of the [`Batch`].
-    Record(StringRecord),
-    /// Longer than any event, or not readable as a line; to be refused.
-    Unreadable(String),
-}
-
-/// Lines of one file, to be taken in together.
-#[derive(Debug)]
-pub struct Batch<'a> {
-    /// The header of a CSV file.
-    pub header: Option<&'a StringRecord>,
-    /// The lines.
-    pub lines: &'a [Line],
+    pub(crate) number: u64,
+    /// The event as the vendor would post it in JSON. What cannot be brought into that form is here as it was, and will be
+    /// refused.
+    pub(crate) body: Vec<u8>,
 }
 
 /// What became of the lines of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// New events.
-    pub recorded: u64,
+    pub(crate) recorded: u64,
     /// Events that were known.
-    pub duplicates: u64,
+    pub(crate) duplicates: u64,
     /// The numbers of lines that could not be read; they are in quarantine.
-    pub refused: Vec<u64>,
+    pub(crate) refused: Vec<u64>,
 }
 
 /// What became of a file.
@@ -93,7 +74,7 @@ pub(crate) async fn file(
     source: &str,
     path: &Path,
     clock: impl Fn() -> DateTime<Utc>,
-    mut take_in: impl AsyncFnMut(Batch<'_>) -> anyhow::Result<Counts>,
+    mut take_in: impl AsyncFnMut(Vec<Line>) -> anyhow::Result<Counts>,
 ) -> anyhow::Result<Imported> {
     let (digest, length) = digest(path, source)?;
     let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
@@ -116,7 +97,7 @@ pub(crate) async fn file(
         let batch = lines.batch(before)?;
         bar.set_position(lines.position());
         let Some(last) = batch.last().map(|line| line.number) else { break };
-        let counts = take_in(Batch { header: lines.header(), lines: &batch }).await?;
+        let counts = take_in(batch).await?;
         done.lines = last;
         done.recorded += counts.recorded;
         done.duplicates += counts.duplicates;
@@ -179,7 +160,7 @@ fn progress(length: u64, name: &str) -> ProgressBar {
 /// The lines of a file, by its kind.
 enum Lines {
     Json { reader: BufReader<File>, number: u64, position: u64 },
-    Csv { reader: csv::Reader<File>, header: StringRecord, number: u64 },
+    Csv { reader: csv::Reader<File>, header: Vec<String>, number: u64 },
 }
 
 impl Lines {
@@ -191,17 +172,11 @@ impl Lines {
             }
             Some("csv") => {
                 let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
-                let header = reader.headers().with_context(|| format!("{} has no header", path.display()))?.clone();
+                let header = reader.headers().with_context(|| format!("{} has no header", path.display()))?;
+                let header = header.iter().map(|name| name.trim().trim_start_matches('\u{feff}').to_owned()).collect();
                 Ok(Self::Csv { reader, header, number: 0 })
             }
             _ => bail!("{} is neither .jsonl, .ndjson, .json nor .csv", path.display()),
-        }
-    }
-
-    fn header(&self) -> Option<&StringRecord> {
-        match self {
-            Self::Json { .. } => None,
-            Self::Csv { header, .. } => Some(header),
         }
     }
 
@@ -217,8 +192,7 @@ impl Lines {
         let mut batch = Vec::new();
         while batch.len() < BATCH {
             let Some(line) = self.next()? else { break };
-            let empty = matches!(&line.content, Content::Json(text) if text.trim_ascii().is_empty());
-            if line.number > skip && !empty {
+            if line.number > skip && !line.body.is_empty() {
                 batch.push(line);
             }
         }
@@ -237,26 +211,30 @@ impl Lines {
                 *position += u64::try_from(read).unwrap_or(0);
                 if u64::try_from(read).unwrap_or(0) == LONGEST_LINE && !text.ends_with(b"\n") {
                     *position += u64::try_from(reader.skip_until(b'\n')?).unwrap_or(0);
-                    let content = Content::Unreadable("the line is longer than any event".to_owned());
-                    return Ok(Some(Line { number: *number, content }));
                 }
-                let end = text.trim_ascii_end().len();
-                text.truncate(end);
-                Ok(Some(Line { number: *number, content: Content::Json(text) }))
+                Ok(Some(Line { number: *number, body: text.trim_ascii().to_vec() }))
             }
-            Self::Csv { reader, number, .. } => {
-                let mut record = StringRecord::new();
+            Self::Csv { reader, header, number } => {
+                let mut record = ByteRecord::new();
                 *number += 1;
-                match reader.read_record(&mut record) {
-                    Ok(true) => Ok(Some(Line { number: *number, content: Content::Record(record) })),
-                    Ok(false) => Ok(None),
-                    Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                        Ok(Some(Line { number: *number, content: Content::Unreadable(error.to_string()) }))
-                    }
-                    Err(error) => Err(error.into()),
-                }
+                let more = reader.read_byte_record(&mut record)?;
+                Ok(more.then(|| Line { number: *number, body: posted(header, &record) }))
             }
         }
+    }
+}
+
+/// A record as the vendor would post it: an object of texts. One that is not text, or longer than its header, stays what
+/// it is.
+fn posted(header: &[String], record: &ByteRecord) -> Vec<u8> {
+    let texts: Option<Vec<&str>> = record.iter().map(|value| std::str::from_utf8(value).ok()).collect();
+    match texts {
+        Some(texts) if texts.len() <= header.len() => {
+            let names = header.iter().zip(texts).filter(|(name, _)| !name.is_empty());
+            let object: serde_json::Map<_, _> = names.map(|(name, text)| (name.clone(), text.into())).collect();
+            serde_json::Value::from(object).to_string().into_bytes()
+        }
+        _ => record.iter().collect::<Vec<_>>().join(&b','),
     }
 }
 
@@ -300,7 +278,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open("sqlite://handover.db", folder.path()).await.unwrap();
         let path = folder.path().join("events.jsonl");
-        let text: String = (1..=1201).map(|number| format!("{{\"n\":{number}}}\n\n")).collect();
+        let text = "{}\n\n".repeat(1201);
         std::fs::write(&path, text).unwrap();
 
         let mut calls = 0;
@@ -309,42 +287,52 @@ mod tests {
             if calls == 2 {
                 bail!("stopped");
             }
-            Ok(Counts { recorded: batch.lines.len() as u64, ..Counts::default() })
+            Ok(Counts { recorded: batch.len() as u64, ..Counts::default() })
         });
         assert!(stopped.await.is_err());
         let mut seen = Vec::new();
         let resumed = file(&store, "uem", &path, now, async |batch| {
-            seen.extend(batch.lines.iter().map(|line| line.number));
-            Ok(Counts { recorded: 1, refused: vec![batch.lines[0].number], ..Counts::default() })
+            seen.extend(batch.iter().map(|line| line.number));
+            Ok(Counts { recorded: 1, refused: vec![batch[0].number], ..Counts::default() })
         });
         let resumed = resumed.await.unwrap();
         let again = file(&store, "uem", &path, now, async |_| panic!("there is nothing left")).await.unwrap();
 
         assert_eq!((resumed.before, seen.first(), seen.len()), (999, Some(&1001), 701));
-        insta::assert_snapshot!(told(&[resumed, again]), @"");
+        insta::assert_snapshot!(told(&[resumed, again]), @r#"
+        events.jsonl: 2401 lines (went on after line 999); 2 recorded, 0 known, 2 refused
+          refused and in quarantine: lines 1001, 2001
+        events.jsonl: 2401 lines (went on after line 2401); 0 recorded, 0 known, 0 refused
+        "#);
     }
 
     #[tokio::test]
-    async fn a_csv_comes_with_its_header_and_a_line_without_end_is_refused_not_read() {
+    async fn a_csv_becomes_what_the_vendor_would_post_and_a_line_without_end_is_cut() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open("sqlite://handover.db", folder.path()).await.unwrap();
         let (csv, json) = (folder.path().join("a.csv"), folder.path().join("b.ndjson"));
-        std::fs::write(&csv, "SerialNumber,EventType\nDMPX7Q2LK1,\"Check,Out\"\n").unwrap();
+        let lines = b"\xef\xbb\xbfSerialNumber,EventType\nDMPX7Q2LK1,\"Check,Out\"\nA\na,b,c\n\xff,x\n";
+        std::fs::write(&csv, lines).unwrap();
         std::fs::write(&json, format!("{}\n{{}}\n", "x".repeat(600 * 1024))).unwrap();
 
         let mut seen = Vec::new();
-        let mut note = async |batch: Batch<'_>| {
-            seen.push(batch.header.map(|header| header.len()));
-            seen.extend(batch.lines.iter().map(|line| match &line.content {
-                Content::Record(record) => record.get(1).map(str::len),
-                Content::Json(text) => Some(text.len()),
-                Content::Unreadable(_) => None,
-            }));
+        let mut note = async |batch: Vec<Line>| {
+            seen.extend(batch.into_iter().map(|line| line.body));
             Ok(Counts::default())
         };
         file(&store, "uem", &csv, now, &mut note).await.unwrap();
         file(&store, "uem", &json, now, &mut note).await.unwrap();
 
-        assert_eq!(seen, [Some(2), Some(9), None, None, Some(2)]);
+        let told: Vec<_> = seen.iter().map(|body| String::from_utf8_lossy(&body[..body.len().min(60)])).collect();
+        assert_eq!(
+            told[..4],
+            [
+                r#"{"EventType":"Check,Out","SerialNumber":"DMPX7Q2LK1"}"#,
+                r#"{"SerialNumber":"A"}"#,
+                "a,b,c",
+                "\u{fffd},x"
+            ]
+        );
+        assert_eq!((seen[4].len(), seen[5].as_slice()), (512 * 1024, &b"{}"[..]));
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::text::{csv, facts, plain, table};
+use super::text::{csv, facts, plain, table_with};
 use super::time::{Lasted, short, short_or_dash};
 use super::who::{departure, holder};
 use crate::store::asking::custodies::Custody;
@@ -18,7 +18,7 @@ pub(crate) fn history(device: &Device, items: &[Custody], more: bool) -> String 
     let rows = items.iter().map(|custody| {
         vec![
             short(custody.started_at),
-            short_or_dash(custody.ended_at),
+            ended_at(custody),
             lasted(custody),
             holder(custody),
             departure(custody).to_owned(),
@@ -27,7 +27,7 @@ pub(crate) fn history(device: &Device, items: &[Custody], more: bool) -> String 
         ]
     });
     let header = ["from (UTC)", "to (UTC)", "lasted", "holder", "ended", "next", "revocation"];
-    listed(&title, &table(&header, rows), items.len(), more)
+    listed(&title, &table_with(&header, &[0, 1, 2, 4, 6], rows), items.len(), more)
 }
 
 /// A person's custodies as a table.
@@ -51,7 +51,7 @@ pub(crate) fn person(person: &Person, items: &[Custody], more: bool) -> String {
     let rows = items.iter().map(|custody| {
         vec![
             short(custody.started_at),
-            short_or_dash(custody.ended_at),
+            ended_at(custody),
             lasted(custody),
             custody.device.clone(),
             departure(custody).to_owned(),
@@ -60,7 +60,7 @@ pub(crate) fn person(person: &Person, items: &[Custody], more: bool) -> String {
         ]
     });
     let header = ["from (UTC)", "to (UTC)", "lasted", "device", "ended", "next", "revocation"];
-    listed(&title, &table(&header, rows), items.len(), more)
+    listed(&title, &table_with(&header, &[0, 1, 2, 3, 4, 6], rows), items.len(), more)
 }
 
 /// Custodies as comma-separated values.
@@ -117,13 +117,11 @@ pub(crate) fn revocations(items: &[Revocation], more: bool) -> String {
             revocation.state.clone(),
             subject(revocation),
             revocation.device.clone(),
-            revocation.reason.clone(),
-            short_or_dash(revocation.verified_at),
             revocation.id.to_string(),
         ]
     });
-    let header = ["owed (UTC)", "state", "person", "device", "reason", "verified (UTC)", "id"];
-    let mut text = listed("revocations", &table(&header, rows), items.len(), more);
+    let header = ["owed (UTC)", "state", "person", "device", "id"];
+    let mut text = listed("revocations", &table_with(&header, &[0, 1, 3, 4], rows), items.len(), more);
     let waiting: Vec<_> = items
         .iter()
         .filter(|revocation| matches!(revocation.state.as_str(), "held" | "needs_operator"))
@@ -191,7 +189,7 @@ pub(crate) fn tokens(items: &[Token]) -> String {
         let void = short_or_dash(token.revoked_at);
         vec![token.name.clone(), role, short(token.created_at), void, token.id.to_string()]
     });
-    table(&["name", "role", "made (UTC)", "void since (UTC)", "id"], rows) + "\n"
+    table_with(&["name", "role", "made (UTC)", "void since (UTC)", "id"], &[1, 2, 3, 4], rows) + "\n"
 }
 
 /// Tokens for programs.
@@ -215,6 +213,14 @@ fn listed(title: &str, table: &str, count: usize, more: bool) -> String {
     }
     let rest = if more { format!("the newest {count}; --limit shows more\n") } else { String::new() };
     format!("{title}\n{table}\n{rest}")
+}
+
+/// The end, without the day where it is that of the beginning.
+fn ended_at(custody: &Custody) -> String {
+    match custody.ended_at {
+        Some(end) if end.date_naive() == custody.started_at.date_naive() => end.format("%H:%M:%S").to_string(),
+        end => short_or_dash(end),
+    }
 }
 
 fn lasted(custody: &Custody) -> String {

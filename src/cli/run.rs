@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -13,12 +16,20 @@ use super::args::{
     Action, ActionOn, Cli, Command, ConfigAction, Doctor, History, Import, Listing, Person, Replay, Revocations, Token,
     TokenAction, Who,
 };
-use super::config::{self, Config, LogFormat, Problems};
-use super::wiring::{self, Deed, now};
-use super::{doctor, import, lists, logging, who};
+use super::config::{self, Config, LogFormat};
+#[cfg(feature = "sandbox")]
+use super::demo;
+use super::{doctor, house, import, lists, logging, serve, who};
+use crate::app::App;
+use crate::app::operate::{self, NotDone};
+use crate::app::receive::Received;
+use crate::app::record::Refused;
 use crate::store::asking::{self, Page, Paging, Span, custodies, devices, people, revocations};
 use crate::store::tokens::{self, NewToken, Role};
-use crate::store::{Store, audit};
+use crate::store::{Store, audit, times};
+
+/// How long an import waits when too much waits to be written.
+const BUSY: Duration = Duration::from_millis(200);
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +45,11 @@ pub(crate) enum End {
 #[error("{0}")]
 pub(crate) struct Misused(pub(crate) String);
 
+/// The time.
+fn now() -> DateTime<Utc> {
+    times::utc(house::clock()())
+}
+
 /// Runs a command to its end.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
     let variables: BTreeMap<String, String> = std::env::vars_os()
@@ -43,9 +59,19 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
     let file = cli.config.as_deref();
     match cli.command {
         #[cfg(feature = "sandbox")]
-        Command::Demo(options) => return wiring::demo(options).await.map(|()| End::Done),
+        Command::Demo(options) => return demo::demo(options.exit).await.map(|()| End::Done),
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(options) => return wiring::sandbox(options).await.map(|()| End::Done),
+        Command::Sandbox(options) => {
+            let settings = crate::sandbox::Settings {
+                entra_port: options.entra_port,
+                uem_port: options.uem_port,
+                seed: options.seed,
+                folder: options.folder,
+                ..crate::sandbox::Settings::default()
+            };
+            crate::sandbox::run(settings).await?;
+            return Ok(End::Done);
+        }
         Command::Config(options) => return configuration(options.action, file, &variables),
         Command::Doctor(options) => return examine(&options, file, &variables).await,
         Command::Serve
@@ -57,10 +83,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
         | Command::Replay(_)
         | Command::Token(_) => {}
     }
-    let config = Config::load(file, &variables).map_err(misused)?;
+    let config = Config::load(file, &variables).map_err(|problems| Misused(problems.to_string()))?;
     if let Command::Serve = cli.command {
         logging::begin(&config.log);
-        return wiring::serve(config).await.map(|()| End::Done);
+        return serve::serve(&config).await.map(|()| End::Done);
     }
     quiet(&config);
     match cli.command {
@@ -81,10 +107,6 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
 fn quiet(config: &Config) {
     let level = if config.log.level == "info" { "warn".to_owned() } else { config.log.level.clone() };
     logging::begin(&config::Log { level, ..config.log.clone() });
-}
-
-fn misused(problems: Problems) -> anyhow::Error {
-    Misused(problems.to_string()).into()
 }
 
 fn configuration(
@@ -125,9 +147,9 @@ async fn examine(options: &Doctor, file: Option<&Path>, variables: &BTreeMap<Str
         }
     };
     if options.json {
-        json(&report)?
+        json(&report)?;
     } else {
-        print(&report.told())?
+        print(&report.told())?;
     }
     Ok(if report.wrongs() == 0 { End::Done } else { End::Wrong })
 }
@@ -162,24 +184,47 @@ async fn take_in(config: &Config, options: &Import) -> anyhow::Result<End> {
         return Err(Misused(format!("not a file: {}", missing.join(", "))).into());
     }
     let store = create(config).await?;
+    let app = house::app(config, store.clone())?;
     let mut done = Vec::new();
     for path in &options.files {
-        let take_in = async |batch: import::Batch<'_>| wiring::take_in(config, &store, source, batch).await;
+        let take_in = async |lines: Vec<import::Line>| post(&app, &source.name, lines).await;
         done.push(import::file(&store, &source.name, path, now, take_in).await?);
     }
     store.close().await;
     if options.json {
-        json(&done)?
+        json(&done)?;
     } else {
-        print(&import::told(&done))?
+        print(&import::told(&done))?;
     }
     Ok(if done.iter().all(|file| file.refused == 0) { End::Done } else { End::Wrong })
+}
+
+/// Takes in lines as if the source had posted them.
+async fn post(app: &App, source: &str, lines: Vec<import::Line>) -> anyhow::Result<import::Counts> {
+    let (numbers, bodies): (Vec<_>, Vec<Bytes>) = lines.into_iter().map(|line| (line.number, line.body.into())).unzip();
+    let received = loop {
+        match app.receive_many(source, Some("application/json".to_owned()), bodies.clone()).await {
+            Err(Refused::Busy) => tokio::time::sleep(BUSY).await,
+            done => break done?,
+        }
+    };
+    let mut counts = import::Counts::default();
+    for (number, received) in numbers.into_iter().zip(received) {
+        match received {
+            Received::Recorded(_) => counts.recorded += 1,
+            Received::Duplicate(_) => counts.duplicates += 1,
+            Received::Quarantined(_) | Received::Malformed(_) => counts.refused.push(number),
+        }
+    }
+    Ok(counts)
 }
 
 async fn answer(config: &Config, options: &Who) -> anyhow::Result<End> {
     let store = open(config).await?;
     let mut tx = store.read().await?;
-    let Some((id, device)) = find_device(&mut tx, &options.device).await? else { return no_device(&options.device) };
+    let Some((id, device)) = find_device(&mut tx, &options.device).await? else {
+        return Ok(no_device(&options.device));
+    };
     let now = now();
     let at = options.at.map_or(now, |asked| asked.instant(now));
     if at > now {
@@ -213,8 +258,8 @@ fn named<T>(found: Result<T, asking::Error>) -> anyhow::Result<T> {
     })
 }
 
-fn no_device(name: &str) -> anyhow::Result<End> {
-    Ok(complain(&format!("no device is called {name}")))
+fn no_device(name: &str) -> End {
+    complain(&format!("no device is called {name}"))
 }
 
 fn complain(text: &str) -> End {
@@ -273,7 +318,9 @@ fn list<T: Serialize>(
 async fn history(config: &Config, options: &History) -> anyhow::Result<End> {
     let store = open(config).await?;
     let mut tx = store.read().await?;
-    let Some((id, device)) = find_device(&mut tx, &options.device).await? else { return no_device(&options.device) };
+    let Some((id, device)) = find_device(&mut tx, &options.device).await? else {
+        return Ok(no_device(&options.device));
+    };
     let span = span(options.from, options.to);
     let found =
         collect(options.listing.limit, async |paging| custodies::of_device(&mut tx, id, span, paging).await).await?;
@@ -284,11 +331,11 @@ async fn history(config: &Config, options: &History) -> anyhow::Result<End> {
 async fn person(config: &Config, options: &Person) -> anyhow::Result<End> {
     let store = open(config).await?;
     let mut tx = store.read().await?;
-    let found = match named(people::identify(&mut tx, &options.person).await)? {
+    let found = match named(people::identify(&mut tx, &options.upn).await)? {
         Some(id) => people::one(&mut tx, id).await?.map(|person| (id, person)),
         None => None,
     };
-    let Some((id, person)) = found else { return Ok(complain(&format!("nobody is called {}", options.person))) };
+    let Some((id, person)) = found else { return Ok(complain(&format!("nobody is called {}", options.upn))) };
     let span = span(options.from, options.to);
     let found =
         collect(options.listing.limit, async |paging| custodies::of_person(&mut tx, id, span, paging).await).await?;
@@ -300,16 +347,16 @@ async fn owed(config: &Config, options: Revocations) -> anyhow::Result<End> {
     let store = open(config).await?;
     if let Some(action) = options.action {
         let (deed, on) = match action {
-            Action::Retry(on) => (Deed::Retry, on),
-            Action::Release(on) => (Deed::Release, on),
-            Action::Waive(on) => (Deed::Waive, on),
+            Action::Retry(on) => (operate::Action::Retry, on),
+            Action::Release(on) => (operate::Action::Release, on),
+            Action::Waive(on) => (operate::Action::Waive, on),
         };
         return act(config, &store, deed, &on).await;
     }
     let mut tx = store.read().await?;
     let mut filter = revocations::Filter { state: options.state, ..revocations::Filter::default() };
     if let Some(name) = &options.device {
-        let Some(id) = named(devices::identify(&mut tx, name).await)? else { return no_device(name) };
+        let Some(id) = named(devices::identify(&mut tx, name).await)? else { return Ok(no_device(name)) };
         filter.device = Some(id);
     }
     if let Some(name) = &options.person {
@@ -324,9 +371,12 @@ async fn owed(config: &Config, options: Revocations) -> anyhow::Result<End> {
     Ok(End::Done)
 }
 
-async fn act(config: &Config, store: &Store, deed: Deed, on: &ActionOn) -> anyhow::Result<End> {
-    if wiring::on_revocation(config, store, deed, on.id, &on.reason, &actor()).await?.is_none() {
-        return Ok(complain(&format!("there is no revocation {}", on.id)));
+async fn act(config: &Config, store: &Store, deed: operate::Action, on: &ActionOn) -> anyhow::Result<End> {
+    let app = house::app(config, store.clone())?;
+    match app.operate(deed, on.id, &actor(), &on.reason).await {
+        Ok(()) => {}
+        Err(refusal @ (NotDone::Unknown(_) | NotDone::Unfit { .. })) => return Ok(complain(&refusal.to_string())),
+        Err(NotDone::Store(error)) => return Err(error.into()),
     }
     let Some(now) = revocations::one(&mut store.read().await?, on.id).await? else { return Ok(End::Wrong) };
     if on.json {
@@ -345,9 +395,15 @@ fn actor() -> String {
 
 async fn replay(config: &Config, options: &Replay) -> anyhow::Result<End> {
     let store = open(config).await?;
-    let found = wiring::replay(config, &store).await?;
+    let app = house::app(config, store.clone())?;
+    let bar = ProgressBar::new_spinner();
+    let found = app.replay(|devices| bar.set_message(format!("{devices} devices"))).await?;
+    bar.finish_and_clear();
     if options.json {
-        json(&found)?;
+        json(&serde_json::json!({
+            "devices": found.devices, "events": found.events, "custodies": found.custodies,
+            "differ": found.differ, "differences": found.differences,
+        }))?;
     } else {
         let mut text = format!("{} devices folded again from {} events: ", found.devices, found.events);
         match found.differ {
@@ -376,9 +432,9 @@ async fn token(config: &Config, options: Token) -> anyhow::Result<End> {
             let store = open(config).await?;
             let items = tokens::list(&mut store.read().await?).await?;
             if as_json {
-                json(&lists::tokens_json(&items))?
+                json(&lists::tokens_json(&items))?;
             } else {
-                print(&lists::tokens(&items))?
+                print(&lists::tokens(&items))?;
             }
             Ok(End::Done)
         }

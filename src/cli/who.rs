@@ -36,13 +36,14 @@ impl Answer {
             (None, _) => match &self.held.previous {
                 Some(last) => {
                     let when = last.ended_at.unwrap_or(last.started_at);
-                    let is = if self.past { format!("at {at} was") } else { "is".to_owned() };
+                    let is = if self.past { "was" } else { "is" };
+                    let then = if self.past { format!(" at {at}") } else { String::new() };
                     let how = match last.departure.as_deref() {
                         Some("erased") => "it was erased",
                         _ => "it left our sight",
                     };
                     format!(
-                        "{device} {is} with nobody we know: {how} at {}; the last known holder was {}{}",
+                        "{device} {is} with nobody we know{then}: {how} at {}; the last known holder was {}{}",
                         long(when),
                         holder(last),
                         self.tokens_of(last, when)
@@ -83,9 +84,7 @@ impl Answer {
         let Some(until) = custody.ended_at else {
             let since = long(custody.started_at);
             let now = if self.past { " and still is" } else { "" };
-            return format!(
-                "{device} has been held by {who} since {since}{now}; nothing is owed until the device is handed on"
-            );
+            return format!("{device} has been held by {who} since {since}{now}; nothing is owed for it yet");
         };
         let how = departure(custody);
         let tokens = self.tokens(custody, until);
@@ -193,7 +192,7 @@ pub(crate) fn holder(custody: &Custody) -> String {
     match (&custody.person, &custody.account) {
         _ if custody.state == "pool" => "nobody (pool)".to_owned(),
         (Some(person), _) => person.upn.clone(),
-        (None, Some(account)) if custody.undecided => format!("the account {account}, which is being looked up"),
+        (None, Some(account)) if custody.undecided => format!("the account {account} (still being looked up)"),
         (None, Some(account)) => format!("somebody unknown (account {account})"),
         (None, None) => "somebody unknown".to_owned(),
     }

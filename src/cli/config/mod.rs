@@ -6,7 +6,6 @@
 //! What would surprise: with no file at all everything has a default, and without `[entra]` Handover is in shadow mode.
 
 mod environment;
-mod rooms;
 mod sections;
 mod source;
 mod tree;

@@ -1,3 +1,5 @@
+#![expect(clippy::wildcard_enum_match_arm, reason = "everything else is a plain value")]
+
 use rstest::rstest;
 
 use super::tree::{KEYS, without_positions};
@@ -26,7 +28,10 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn read(text: &str, pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-    let folder = folder();
+    read_in(&folder(), text, pairs)
+}
+
+fn read_in(folder: &tempfile::TempDir, text: &str, pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     Config::read(text, folder.path(), &variables(pairs)).map_err(|problems| {
         let base = format!("{}/", folder.path().display());
         problems.0.iter().map(|problem| problem.to_string().replace(&base, "")).collect()
@@ -229,7 +234,9 @@ fn nothing_configured_is_shadow_mode_on_sqlite() {
 
 #[test]
 fn the_environment_wins_over_the_file_for_keys_of_every_kind() {
-    let config = read(
+    let folder = folder();
+    let config = read_in(
+        &folder,
         SOURCE,
         &[
             ("HANDOVER_ENTRA__TENANT_ID", "contoso.example"),
@@ -291,11 +298,17 @@ fn switched_on() -> String {
 fn keys(prefix: &str, value: &config::Value, found: &mut Vec<String>) {
     let key = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
     match &value.kind {
-        config::ValueKind::Table(table) => table.iter().for_each(|(name, value)| keys(&key(name), value, found)),
+        config::ValueKind::Table(table) => {
+            for (name, value) in table {
+                keys(&key(name), value, found);
+            }
+        }
         config::ValueKind::Array(values)
             if values.iter().any(|value| matches!(value.kind, config::ValueKind::Table(_))) =>
         {
-            values.iter().for_each(|value| keys(&format!("{prefix}[]"), value, found));
+            for value in values {
+                keys(&format!("{prefix}[]"), value, found);
+            }
         }
         _ => found.push(without_positions(prefix)),
     }
@@ -313,7 +326,9 @@ fn the_sample_loads_and_is_the_default() {
 fn the_sample_the_reader_and_the_list_of_keys_know_the_same_keys() {
     let parsed = FileFormat::Toml.parse(None, &switched_on()).unwrap();
     let mut sampled = Vec::new();
-    parsed.iter().for_each(|(name, value)| keys(name, value, &mut sampled));
+    for (name, value) in &parsed {
+        keys(name, value, &mut sampled);
+    }
     let folder = folder();
     let reader = Reader::new(folder.path());
     Config::sections(&reader, parsed.into_iter().collect(), folder.path());
@@ -338,7 +353,8 @@ fn the_sample_switched_on_is_good_but_for_what_excludes_each_other() {
         .map(str::to_owned)
         .collect();
 
-    let config = read(&text.join("\n"), &[]).unwrap();
+    let folder = folder();
+    let config = read_in(&folder, &text.join("\n"), &[]).unwrap();
 
     assert!(matches!(config.sources[0].api.as_ref().unwrap().login, ApiLogin::OAuth { .. }));
     assert_eq!(config.sources[0].passwords.as_ref().unwrap().reveal().unwrap().len(), 2);

@@ -2,16 +2,15 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::Report;
 use crate::cli::config::{Api, Config, Entra as EntraConfig, Problems, Source};
+use crate::cli::house;
 use crate::cli::time::short;
-use crate::custody::Moment;
-use crate::entra::{Entra, Fault, Permissions, TokenFault};
+use crate::entra::{Fault, Permissions, TokenFault};
 use crate::intake::workspace_one::rest::{Rule, Uem, UemError};
 use crate::store::{Kind, Store, sources};
 
@@ -200,7 +199,7 @@ async fn check_source(report: &mut Report, config: &Config, source: &Source, off
 
 async fn check_api(report: &mut Report, config: &Config, source: &Source, api: &Api, clock: Clock) {
     let about = format!("source {} API", source.name);
-    let uem = match api.client() {
+    let uem = match house::uem(&source.name, api) {
         Ok(uem) => uem,
         Err(error) => {
             report.wrong(&about, format!("{error:#}"), "correct [source.api]");
@@ -312,18 +311,10 @@ pub(super) fn clock_found(report: &mut Report, about: &str, offset: i64, skew_se
 
 async fn check_entra(report: &mut Report, config: &Config, entra: &EntraConfig, clock: Clock) {
     let about = "Entra";
-    let settings = match entra.settings(&config.policy) {
-        Ok(settings) => settings,
-        Err(error) => {
-            report.wrong(about, format!("{error:#}"), "correct [entra]");
-            return;
-        }
-    };
-    let ours = Arc::new(move || Moment(clock().timestamp_micros()));
-    let client = match Entra::new(&settings, ours, Arc::new(|| 0.5)) {
+    let client = match house::directory(config, entra) {
         Ok(client) => client,
         Err(error) => {
-            report.wrong(about, chain(&error), "correct [entra]");
+            report.wrong(about, format!("{error:#}"), "correct [entra]");
             return;
         }
     };
@@ -422,10 +413,27 @@ mod tests {
 
     #[test]
     fn a_rule_that_would_hear_no_hand_over_is_wrong() {
-        insta::assert_snapshot!(found(Some(&rule())), @"");
-        insta::assert_snapshot!(found(None), @"");
+        insta::assert_snapshot!(found(Some(&rule())), @r#"
+        ✓ rule  active, posts Check-in/Check-out to https://handover.contoso.example/intake/uem
+        nothing to fix
+        "#);
+        insta::assert_snapshot!(found(None), @r#"
+        ✗ rule  no rule posts to https://handover.contoso.example/intake/uem
+                → add one at Groups & Settings > All Settings > System > Advanced > API > Event Notifications
+        1 to fix; 0 to look at
+        "#);
         insta::assert_snapshot!(
-            found(Some(&Rule { active: false, check_out_check_in: false, json: false, events: vec![], ..rule() })), @"");
+            found(Some(&Rule { active: false, check_out_check_in: false, json: false, events: vec![], ..rule() })), @r#"
+        ✗ rule  the rule is inactive, so nothing is posted
+                → activate it at Groups & Settings > All Settings > System > Advanced > API > Event Notifications
+        ✗ rule  Check-in/Check-out is not among its events
+                → tick it at Groups & Settings > All Settings > System > Advanced > API > Event Notifications
+        ! rule  it posts XML, which is read too
+                → choose JSON at Groups & Settings > All Settings > System > Advanced > API > Event Notifications
+        ! rule  it does not post Device Enrollment, Device Unenrolled Enterprise Wipe, Device Wipe, Device Delete
+                → tick them at Groups & Settings > All Settings > System > Advanced > API > Event Notifications; until then only sweeps find such departures
+        2 to fix; 2 to look at
+        "#);
     }
 
     #[test]
@@ -435,7 +443,14 @@ mod tests {
             clock_found(&mut report, "clock", offset, 300);
         }
 
-        insta::assert_snapshot!(report.told(), @"");
+        insta::assert_snapshot!(report.told(), @r#"
+        ✓ clock  its clock agrees with ours
+        ! clock  its clock is 45 s behind ours
+                 → synchronise both clocks
+        ✗ clock  its clock is 301 s ahead of ours
+                 → synchronise both clocks; policy.clock_skew_seconds allows 300 s
+        1 to fix; 1 to look at
+        "#);
     }
 
     #[test]
@@ -455,6 +470,16 @@ mod tests {
         permissions_found(&mut report, &Permissions::Read { roles: vec![], missing: vec![], surplus: vec![] });
         permissions_found(&mut report, &Permissions::Opaque);
 
-        insta::assert_snapshot!(report.told(), @"");
+        insta::assert_snapshot!(report.told(), @r#"
+        ✗ Entra  the app lacks User.RevokeSessions.All
+                 → add the application permission User.RevokeSessions.All under API permissions and grant admin consent
+        ! Entra  the app may do more than it needs: Mail.Read
+                 → remove them; User.RevokeSessions.All and User.Read.All are enough
+        ! Entra  the app works through User.ReadWrite.All, which allows far more
+                 → use User.RevokeSessions.All and User.Read.All instead, where the cloud has them
+        ✓ Entra  the app has the permissions it needs, and no more
+        – Entra  the token cannot be looked into, so the permissions are not known
+        1 to fix; 2 to look at
+        "#);
     }
 }

@@ -116,6 +116,14 @@ mod tests {
         report.skipped("source uem", "no target_url, so the rule was not read back");
 
         assert_eq!(report.wrongs(), 1);
-        insta::assert_snapshot!(report.told(), @"");
+        insta::assert_snapshot!(report.told(), @r#"
+        ✓ configuration  handover.toml
+        ✗ Entra          the app lacks User.RevokeSessions.All
+                         → grant it and give admin consent
+        ! source uem     its clock is 45 s behind ours
+                         → synchronise both clocks
+        – source uem     no target_url, so the rule was not read back
+        1 to fix; 1 to look at
+        "#);
     }
 }
