@@ -38,6 +38,7 @@ const NOT_PURE: &[&str] = &[
 const SAYS_THE_ENGINE: &[(&str, &str)] = &[
     ("src/store/engine.rs", "it is the seam"),
     ("src/store/mod.rs", "it shows the seam's `Kind` to other rooms"),
+    ("src/cli/doctor/checks.rs", "it names the database to a person"),
     ("src/app/run.rs", "on SQLite nobody else can run, so what is in flight at the start was left behind"),
 ];
 
@@ -264,7 +265,7 @@ fn the_web_writes_through_app_alone() {
 #[test]
 fn production_code_has_no_branch_for_tests() {
     for source in sources_in("src") {
-        let lines: Vec<_> = source.code.lines().map(str::trim).collect();
+        let lines: Vec<_> = source.code.lines().map(str::trim).filter(|line| !line.starts_with("#[path")).collect();
         for pair in lines.windows(2).filter(|pair| pair[0].contains("cfg(test")) {
             // Tests, or a question that only tests ask. Never something that runs otherwise under test.
             let item = words(pair[1]).any(|word| ["mod", "fn"].contains(&word));
