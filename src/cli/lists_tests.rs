@@ -1,3 +1,5 @@
+//! What the lists print, and in which order.
+
 use super::*;
 use crate::cli::samples::{custody, device, lasting, morning, revocation};
 use crate::store::asking::people::{Held, Name};

@@ -17,6 +17,8 @@ mod logging;
 mod run;
 #[cfg(test)]
 mod samples;
+#[cfg(feature = "sandbox")]
+mod sandbox;
 pub mod serve;
 mod text;
 pub mod time;

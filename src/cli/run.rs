@@ -17,7 +17,7 @@ use super::args::{
 };
 use super::config::{self, Config, LogFormat};
 #[cfg(feature = "sandbox")]
-use super::demo;
+use super::{demo, sandbox};
 use super::{doctor, house, import, lists, logging, serve, who};
 use crate::app::App;
 use crate::app::operate::{self, NotDone};
@@ -60,17 +60,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
         #[cfg(feature = "sandbox")]
         Command::Demo(options) => return demo::demo(options.exit).await.map(|()| End::Done),
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(options) => {
-            let settings = crate::sandbox::Settings {
-                entra_port: options.entra_port,
-                uem_port: options.uem_port,
-                seed: options.seed,
-                folder: options.folder,
-                ..crate::sandbox::Settings::default()
-            };
-            crate::sandbox::run(settings).await?;
-            return Ok(End::Done);
-        }
+        Command::Sandbox(options) => return sandbox::sandbox(options).await.map(|()| End::Done),
         Command::Config(options) => return configuration(options.action, file, &variables),
         Command::Doctor(options) => return examine(&options, file, &variables).await,
         Command::Serve

@@ -1,3 +1,5 @@
+//! What `who` answers, in one sentence.
+
 use super::*;
 use crate::cli::samples::{custody, device, held, lasting, rack, revocation};
 

@@ -1,3 +1,5 @@
+//! What the configuration takes, what it refuses, and in which words.
+
 #![expect(clippy::wildcard_enum_match_arm, reason = "everything else is a plain value")]
 
 use rstest::rstest;
