@@ -10,6 +10,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use indicatif::ProgressBar;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::args::{
     Action, ActionOn, Cli, Command, ConfigAction, Doctor, History, Import, Listing, Person, Replay, Revocations, Token,
