@@ -11,12 +11,14 @@
 //!   intent, past everything that earlier attempts can have done: proven. Anything else: sent again;
 //! * after the outcome: it is written down, and reading back goes on.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::json;
 use sqlx::types::Json;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::app::look::Turn;
@@ -41,6 +43,9 @@ const AFTER_LOST: [Duration; 3] = [Duration::from_millis(300), Duration::from_se
 /// How long a fault of our own configuration waits before it is tried again (G3).
 const CONFIGURATION: Duration = Duration::from_secs(900);
 
+/// How long a turn that waits for an answer looks away from what else is due, when no bell rings.
+const LOOK_ANYWAY: Duration = Duration::from_millis(500);
+
 /// How many orphaned attempts are taken up in one turn.
 const ORPHANS: i64 = 32;
 
@@ -53,26 +58,80 @@ enum Payable {
 }
 
 impl App {
-    /// Works through what is due now, once.
+    /// Works through what is due, until nothing is.
     ///
     /// # Errors
     /// When the database fails. What the directory does wrong is not an error here: it is written down and tried again.
     pub async fn pay(&self) -> Result<Turn, Error> {
+        self.pay_until(&CancellationToken::new()).await
+    }
+
+    /// The same, beginning nothing new once `stop` is called. One call that hangs, or whose answer was lost, keeps nobody
+    /// else waiting: whatever becomes due meanwhile is begun beside it.
+    pub(crate) async fn pay_until(&self, stop: &CancellationToken) -> Result<Turn, Error> {
         let Some(entra) = self.entra.clone() else { return Ok(Turn::Idle) };
         if self.rules.shadow {
             return Ok(Turn::Idle);
         }
-        let taken_over = self.take_over(&entra).await?;
-        let limit = i64::try_from(self.rules.workers).unwrap_or(1).saturating_mul(4);
+        let workers = self.rules.workers.max(1);
+        let limit = i64::try_from(workers).unwrap_or(1).saturating_mul(4);
+        let mut under_way = FuturesUnordered::new();
+        let mut whom = HashSet::new();
+        let mut worked = 0;
+        let mut ended = Ok(());
+        loop {
+            if ended.is_ok() && !stop.is_cancelled() {
+                // Those left behind come on top of the workers' number: they only read.
+                match self.claimable(limit).await {
+                    Ok((left_behind, due)) => {
+                        for (attempt, object_id) in left_behind {
+                            whom.insert(attempt.person_id);
+                            under_way.push(self.pay_one(&entra, attempt.person_id, Some((attempt, object_id))));
+                        }
+                        for person in due {
+                            if under_way.len() < workers && whom.insert(person) {
+                                under_way.push(self.pay_one(&entra, person, None));
+                            }
+                        }
+                    }
+                    Err(error) => ended = Err(error),
+                }
+            }
+            tokio::select! {
+                paid = under_way.next() => {
+                    let Some((person, paid)) = paid else { break };
+                    whom.remove(&person);
+                    worked += 1;
+                    ended = ended.and(paid);
+                }
+                () = self.owing.notified() => {}
+                () = tokio::time::sleep(LOOK_ANYWAY) => {}
+            }
+        }
+        ended.map(|()| if worked == 0 { Turn::Idle } else { Turn::Worked(worked) })
+    }
+
+    /// What was left behind, and who is due.
+    async fn claimable(&self, limit: i64) -> Result<(Vec<(AttemptRow, Uuid)>, Vec<Uuid>), Error> {
+        let left_behind = self.take_over().await?;
         let due = revocations::due_people(&mut self.store.read().await?, self.utc(), limit).await?;
-        let worked = taken_over + due.len();
-        let paid: Vec<_> = stream::iter(due)
-            .map(|due| self.pay_person(&entra, due.person_id))
-            .buffer_unordered(self.rules.workers.max(1))
-            .collect()
-            .await;
-        paid.into_iter().collect::<Result<(), _>>()?;
-        Ok(if worked == 0 { Turn::Idle } else { Turn::Worked(worked) })
+        Ok((left_behind, due.into_iter().map(|due| due.person_id).collect()))
+    }
+
+    async fn pay_one(
+        &self,
+        entra: &Entra,
+        person: Uuid,
+        left_behind: Option<(AttemptRow, Uuid)>,
+    ) -> (Uuid, Result<(), Error>) {
+        let paid = match left_behind {
+            Some((attempt, object_id)) => {
+                let lost = Answer::lost(attempt.id);
+                self.settle(entra, attempt, object_id, lost).await
+            }
+            None => self.pay_person(entra, person).await,
+        };
+        (person, paid)
     }
 
     async fn pay_person(&self, entra: &Entra, person: Uuid) -> Result<(), Error> {
@@ -207,6 +266,14 @@ impl App {
             stamp_after: None,
             collateral: Json(collateral),
         };
+        if let Some(then) = tellable(&attempt) {
+            for mut row in rows {
+                row.due_at = then;
+                folding::save(&mut tx, &row).await?;
+            }
+            tx.commit().await?;
+            return Ok(None);
+        }
         let covers: Vec<_> = rows.iter().map(|row| row.id).collect();
         if !attempts::begin(&mut tx, &attempt, &covers).await? {
             return Ok(None);
@@ -424,12 +491,12 @@ impl App {
     }
 
     /// Takes over attempts whose owner's time is up. Their outcome is not known.
-    async fn take_over(&self, entra: &Entra) -> Result<usize, Error> {
+    async fn take_over(&self) -> Result<Vec<(AttemptRow, Uuid)>, Error> {
         let mut tx = self.store.read().await?;
         let now = tx.clock(self.utc()).await?;
         let orphans = attempts::orphaned(&mut tx, now, ORPHANS).await?;
         drop(tx);
-        let mut taken = 0;
+        let mut taken = Vec::new();
         for mut attempt in orphans {
             let mut tx = self.store.write().await?;
             let now = tx.clock(self.utc()).await?;
@@ -439,12 +506,10 @@ impl App {
             }
             tx.commit().await?;
             attempt.owner.clone_from(&self.owner);
-            taken += 1;
             tracing::warn!(attempt.id = %attempt.id, "took over attempt {}, whose outcome was not written down", attempt.id);
             let person = accounts::person(&mut self.store.read().await?, attempt.person_id).await?;
             let Some(object_id) = person.and_then(|person| person.object_id) else { continue };
-            let lost = Answer::lost(attempt.id);
-            self.settle(entra, attempt, object_id, lost).await?;
+            taken.push((attempt, object_id));
         }
         Ok(taken)
     }
@@ -513,6 +578,18 @@ enum Lost {
 /// What is known about the stamp around an attempt.
 pub(crate) fn stamps(attempt: &AttemptRow) -> Stamps {
     Stamps { before: attempt.stamp_before.map(moment), verified: attempt.stamp_verified.map(moment) }
+}
+
+/// Stamps have whole seconds: an effect in the second of an earlier one could never be told from it. So an attempt that
+/// would fall into it waits, until this time. A stamp further ahead is no matter of seconds, and is not waited for.
+fn tellable(attempt: &AttemptRow) -> Option<DateTime<Utc>> {
+    const LONGEST: TimeDelta = TimeDelta::seconds(3);
+    let Stamps { before, verified } = stamps(attempt);
+    let known = before.max(verified)?;
+    let next_second = utc(Moment(known.0 - known.0.rem_euclid(1_000_000) + 1_000_000));
+    // The offset is never more than it truly is, as `Date` is cut to the second: by then it is that second at Graph too.
+    let then = next_second - TimeDelta::microseconds(attempt.graph_offset_us.unwrap_or(0));
+    (attempt.began_at < then && then - attempt.began_at <= LONGEST).then_some(then)
 }
 
 /// Counts a try that did not succeed.
