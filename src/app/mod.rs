@@ -85,9 +85,9 @@ impl Default for Rulebook {
 
 impl Rulebook {
     /// What the fold has to know of it. A read is worthless for half the settling time, so that the look taken after the
-    /// whole of it counts, whatever the source's clock rounds off.
+    /// whole of it counts; and for a second at least, because that is how exactly the time of a read is known.
     pub fn policy(&self) -> Policy {
-        Policy { revoke_on: self.revoke_on, settle: self.settle / 2 }
+        Policy { revoke_on: self.revoke_on, settle: (self.settle / 2).max(Duration::from_secs(1)) }
     }
 }
 

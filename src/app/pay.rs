@@ -26,7 +26,7 @@ use crate::app::{App, HANDOVER, dice, folding};
 use crate::custody::{
     Dice, Moment, Stamps, Standpoint, Step, Tries, Verdict, Why, after_answer, after_lost_answer, answered_by_earlier,
 };
-use crate::entra::{Answer, Entra, Finding, Permissions, Stamp};
+use crate::entra::{Answer, CircuitState, Entra, Finding, Permissions, Stamp};
 use crate::store::accounts::PersonRow;
 use crate::store::attempts::AttemptRow;
 use crate::store::audit::Entry;
@@ -515,16 +515,31 @@ impl App {
     }
 
     /// Whether the token itself says that we may revoke nobody: then a 403 is our own fault, not the person's (G3).
+    /// Such a token is dropped: consent shows only in the next one.
     async fn may_not_revoke(&self, entra: &Entra) -> bool {
-        match entra.token_facts().await.map(|facts| facts.permissions) {
+        let missing = match entra.token_facts().await.map(|facts| facts.permissions) {
             Ok(Permissions::Read { missing, .. }) => missing.contains(&"User.RevokeSessions.All"),
             Ok(Permissions::Opaque) | Err(_) => false,
+        };
+        if missing {
+            entra.drop_token();
         }
+        missing
     }
 
-    /// Tries again later what could not even be begun.
+    /// Tries again later what could not even be begun. While nothing goes out at all, that is no try: it goes on as soon as
+    /// somebody may knock again.
     async fn put_off_all(&self, person: &PersonRow, verdict: Verdict) -> Result<(), Error> {
         let now = self.now();
+        if let Some(CircuitState::Open { next_probe, .. }) = self.entra.as_ref().map(Entra::circuit) {
+            let jitter = Duration::from_millis(u64::from(dice().0));
+            let mut tx = self.store.write().await?;
+            for mut row in revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await? {
+                row.due_at = utc(next_probe.max(now).plus(jitter));
+                folding::save(&mut tx, &row).await?;
+            }
+            return tx.commit().await;
+        }
         let mut tx = self.store.write().await?;
         let mut entries = Vec::new();
         for mut row in revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await? {

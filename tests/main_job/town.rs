@@ -18,7 +18,7 @@ pub(crate) const DOMAIN: &str = "contoso.example";
 pub(crate) const POOL: &str = "stg-ipad";
 
 /// How long anything may take before it has failed. Generous: the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where a story is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
