@@ -86,9 +86,9 @@ impl Default for Rulebook {
 
 impl Rulebook {
     /// What the fold has to know of it. A read is worthless for half the settling time, so that the look taken after the
-    /// whole of it counts, whatever the source's clock rounds off.
+    /// whole of it counts; and for a second at least, because that is how exactly the time of a read is known.
     pub fn policy(&self) -> Policy {
-        Policy { revoke_on: self.revoke_on, settle: self.settle / 2 }
+        Policy { revoke_on: self.revoke_on, settle: (self.settle / 2).max(Duration::from_secs(1)) }
     }
 }
 
@@ -138,7 +138,6 @@ pub struct Inner {
     pub proving: Notify,
     /// The listing of the last complete sweep, by source.
     pub listed: sweep::Listings,
-    paying: pay::Paying,
     alarms: keep::Alarms,
     recorder: record::Recorder,
 }
@@ -175,7 +174,6 @@ impl App {
                 looking: Notify::new(),
                 proving: Notify::new(),
                 listed: sweep::Listings::default(),
-                paying: pay::Paying::default(),
                 alarms: keep::Alarms::default(),
                 recorder,
             }),

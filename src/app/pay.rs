@@ -12,12 +12,13 @@
 //! * after the outcome: it is written down, and reading back goes on.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::json;
 use sqlx::types::Json;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::app::look::Turn;
@@ -25,7 +26,7 @@ use crate::app::{App, HANDOVER, dice, folding};
 use crate::custody::{
     Dice, Moment, Stamps, Standpoint, Step, Tries, Verdict, Why, after_answer, after_lost_answer, answered_by_earlier,
 };
-use crate::entra::{Answer, Entra, Finding, Permissions, Stamp};
+use crate::entra::{Answer, CircuitState, Entra, Finding, Permissions, Stamp};
 use crate::store::accounts::PersonRow;
 use crate::store::attempts::AttemptRow;
 use crate::store::audit::Entry;
@@ -42,34 +43,13 @@ const AFTER_LOST: [Duration; 3] = [Duration::from_millis(300), Duration::from_se
 /// How long a fault of our own configuration waits before it is tried again (G3).
 const CONFIGURATION: Duration = Duration::from_secs(900);
 
+/// How long a turn that waits for an answer looks away from what else is due, when no bell rings.
+const LOOK_ANYWAY: Duration = Duration::from_millis(500);
+
 /// How many orphaned attempts are taken up in one turn.
 const ORPHANS: i64 = 32;
 
-/// The people that workers of this instance pay for just now. Only spares them the race: what is in flight is in the database.
-#[derive(Default)]
-pub struct Paying(Mutex<HashSet<Uuid>>);
-
-/// A person that one worker pays for, until it is dropped.
-struct Claimed<'a> {
-    person: Uuid,
-    paying: &'a Paying,
-}
-
-impl Paying {
-    fn claim(&self, person: Uuid) -> Option<Claimed<'_>> {
-        let is_free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(person);
-        // Made only where it is ours: dropping one lets the person go.
-        is_free.then(|| Claimed { person, paying: self })
-    }
-}
-
-impl Drop for Claimed<'_> {
-    fn drop(&mut self) {
-        self.paying.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.person);
-    }
-}
-
-/// Whether something can be sent for a person.
+/// What the name of a person in the database no longer leads to.
 enum Payable {
     /// This person, at this object id.
     Yes(PersonRow, Uuid),
@@ -78,30 +58,80 @@ enum Payable {
 }
 
 impl App {
-    /// Pays for the riskiest person who is due and whom no other worker of this instance pays for, once.
-    ///
-    /// Several of these run side by side, so that one slow answer keeps nobody else waiting.
+    /// Works through what is due, until nothing is.
     ///
     /// # Errors
     /// When the database fails. What the directory does wrong is not an error here: it is written down and tried again.
     pub async fn pay(&self) -> Result<Turn, Error> {
+        self.pay_until(&CancellationToken::new()).await
+    }
+
+    /// The same, beginning nothing new once `stop` is called. One call that hangs, or whose answer was lost, keeps nobody
+    /// else waiting: whatever becomes due meanwhile is begun beside it.
+    pub(crate) async fn pay_until(&self, stop: &CancellationToken) -> Result<Turn, Error> {
         let Some(entra) = self.entra.clone() else { return Ok(Turn::Idle) };
         if self.rules.shadow {
             return Ok(Turn::Idle);
         }
-        let taken_over = self.take_over(&entra).await?;
-        let limit = i64::try_from(self.rules.workers).unwrap_or(1).saturating_add(2);
-        let due = revocations::due_people(&mut self.store.read().await?, self.utc(), self.never(), limit).await?;
-        let mut free = due.iter().filter_map(|due| self.paying.claim(due.person_id));
-        let Some(claim) = free.next() else {
-            return Ok(if taken_over == 0 { Turn::Idle } else { Turn::Worked(taken_over) });
-        };
-        if free.next().is_some() {
-            // There is more than this worker can do.
-            self.owing.notify_one();
+        let workers = self.rules.workers.max(1);
+        let limit = i64::try_from(workers).unwrap_or(1).saturating_mul(4);
+        let mut under_way = FuturesUnordered::new();
+        let mut whom = HashSet::new();
+        let mut worked = 0;
+        let mut ended = Ok(());
+        loop {
+            if ended.is_ok() && !stop.is_cancelled() {
+                // Those left behind come on top of the workers' number: they only read.
+                match self.claimable(limit).await {
+                    Ok((left_behind, due)) => {
+                        for (attempt, object_id) in left_behind {
+                            whom.insert(attempt.person_id);
+                            under_way.push(self.pay_one(&entra, attempt.person_id, Some((attempt, object_id))));
+                        }
+                        for person in due {
+                            if under_way.len() < workers && whom.insert(person) {
+                                under_way.push(self.pay_one(&entra, person, None));
+                            }
+                        }
+                    }
+                    Err(error) => ended = Err(error),
+                }
+            }
+            tokio::select! {
+                paid = under_way.next() => {
+                    let Some((person, paid)) = paid else { break };
+                    whom.remove(&person);
+                    worked += 1;
+                    ended = ended.and(paid);
+                }
+                () = self.owing.notified() => {}
+                () = tokio::time::sleep(LOOK_ANYWAY) => {}
+            }
         }
-        self.pay_person(&entra, claim.person).await?;
-        Ok(Turn::Worked(taken_over + 1))
+        ended.map(|()| if worked == 0 { Turn::Idle } else { Turn::Worked(worked) })
+    }
+
+    /// What was left behind, and who is due.
+    async fn claimable(&self, limit: i64) -> Result<(Vec<(AttemptRow, Uuid)>, Vec<Uuid>), Error> {
+        let left_behind = self.take_over().await?;
+        let due = revocations::due_people(&mut self.store.read().await?, self.utc(), self.never(), limit).await?;
+        Ok((left_behind, due.into_iter().map(|due| due.person_id).collect()))
+    }
+
+    async fn pay_one(
+        &self,
+        entra: &Entra,
+        person: Uuid,
+        left_behind: Option<(AttemptRow, Uuid)>,
+    ) -> (Uuid, Result<(), Error>) {
+        let paid = match left_behind {
+            Some((attempt, object_id)) => {
+                let lost = Answer::lost(attempt.id);
+                self.settle(entra, attempt, object_id, lost).await
+            }
+            None => self.pay_person(entra, person).await,
+        };
+        (person, paid)
     }
 
     async fn pay_person(&self, entra: &Entra, person: Uuid) -> Result<(), Error> {
@@ -235,6 +265,14 @@ impl App {
             stamp_after: None,
             collateral: Json(collateral),
         };
+        if let Some(then) = tellable(&attempt) {
+            for mut row in rows {
+                row.due_at = then;
+                folding::save(&mut tx, &row).await?;
+            }
+            tx.commit().await?;
+            return Ok(None);
+        }
         let covers: Vec<_> = rows.iter().map(|row| row.id).collect();
         if !attempts::begin(&mut tx, &attempt, &covers).await? {
             return Ok(None);
@@ -452,12 +490,12 @@ impl App {
     }
 
     /// Takes over attempts whose owner's time is up. Their outcome is not known.
-    async fn take_over(&self, entra: &Entra) -> Result<usize, Error> {
+    async fn take_over(&self) -> Result<Vec<(AttemptRow, Uuid)>, Error> {
         let mut tx = self.store.read().await?;
         let now = tx.clock(self.utc()).await?;
         let orphans = attempts::orphaned(&mut tx, now, ORPHANS).await?;
         drop(tx);
-        let mut taken = 0;
+        let mut taken = Vec::new();
         for mut attempt in orphans {
             let mut tx = self.store.write().await?;
             let now = tx.clock(self.utc()).await?;
@@ -467,27 +505,40 @@ impl App {
             }
             tx.commit().await?;
             attempt.owner.clone_from(&self.owner);
-            taken += 1;
             tracing::warn!(attempt.id = %attempt.id, "took over attempt {}, whose outcome was not written down", attempt.id);
             let person = accounts::person(&mut self.store.read().await?, attempt.person_id).await?;
             let Some(object_id) = person.and_then(|person| person.object_id) else { continue };
-            let lost = Answer::lost(attempt.id);
-            self.settle(entra, attempt, object_id, lost).await?;
+            taken.push((attempt, object_id));
         }
         Ok(taken)
     }
 
     /// Whether the token itself says that we may revoke nobody: then a 403 is our own fault, not the person's (G3).
+    /// Such a token is dropped: consent shows only in the next one.
     async fn may_not_revoke(&self, entra: &Entra) -> bool {
-        match entra.token_facts().await.map(|facts| facts.permissions) {
+        let missing = match entra.token_facts().await.map(|facts| facts.permissions) {
             Ok(Permissions::Read { missing, .. }) => missing.contains(&"User.RevokeSessions.All"),
             Ok(Permissions::Opaque) | Err(_) => false,
+        };
+        if missing {
+            entra.drop_token();
         }
+        missing
     }
 
-    /// Tries again later what could not even be begun.
+    /// Tries again later what could not even be begun. While nothing goes out at all, that is no try: it goes on as soon as
+    /// somebody may knock again.
     async fn put_off_all(&self, person: &PersonRow, verdict: Verdict) -> Result<(), Error> {
         let now = self.now();
+        if let Some(CircuitState::Open { next_probe, .. }) = self.entra.as_ref().map(Entra::circuit) {
+            let jitter = Duration::from_millis(u64::from(dice().0));
+            let mut tx = self.store.write().await?;
+            for mut row in revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await? {
+                row.due_at = utc(next_probe.max(now).plus(jitter));
+                folding::save(&mut tx, &row).await?;
+            }
+            return tx.commit().await;
+        }
         let mut tx = self.store.write().await?;
         let mut entries = Vec::new();
         for mut row in revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await? {
@@ -541,6 +592,18 @@ enum Lost {
 /// What is known about the stamp around an attempt.
 pub(crate) fn stamps(attempt: &AttemptRow) -> Stamps {
     Stamps { before: attempt.stamp_before.map(moment), verified: attempt.stamp_verified.map(moment) }
+}
+
+/// Stamps have whole seconds: an effect in the second of an earlier one could never be told from it. So an attempt that
+/// would fall into it waits, until this time. A stamp further ahead is no matter of seconds, and is not waited for.
+fn tellable(attempt: &AttemptRow) -> Option<DateTime<Utc>> {
+    const LONGEST: TimeDelta = TimeDelta::seconds(3);
+    let Stamps { before, verified } = stamps(attempt);
+    let known = before.max(verified)?;
+    let next_second = utc(Moment(known.0 - known.0.rem_euclid(1_000_000) + 1_000_000));
+    // The offset is never more than it truly is, as `Date` is cut to the second: by then it is that second at Graph too.
+    let then = next_second - TimeDelta::microseconds(attempt.graph_offset_us.unwrap_or(0));
+    (attempt.began_at < then && then - attempt.began_at <= LONGEST).then_some(then)
 }
 
 /// Counts a try that did not succeed.
