@@ -278,7 +278,7 @@ impl Town {
         let far = self.entra().now() + TimeDelta::days(1);
         let rests = async || {
             let mut tx = self.service.app.store.read().await.unwrap();
-            let looks = looks::due(&mut tx, far, 1).await.unwrap();
+            let looks = looks::due(&mut tx, far, far, 1).await.unwrap();
             drop(tx);
             looks.is_empty() && self.devices().await.iter().all(|device| device["undecided"] != true)
         };
@@ -418,7 +418,7 @@ login_url = "{login}"
 graph_url = "{graph}"
 ca_file = "ca.pem"
 [policy]
-settle_seconds = 1
+settle_seconds = 2
 {policy}
 [[source]]
 name = "uem"
