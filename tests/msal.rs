@@ -23,19 +23,19 @@ async fn after_a_hand_over_the_first_persons_apps_ask_for_a_sign_in_and_the_next
         let town = plan.open().await;
         let apps = Apps::install(&town.sandbox).await;
         town.takes("W1", &["amina"]).await;
-        apps.sign_in(&upn("amina")).await;
-        assert_eq!(apps.open(&upn("amina")).await["token"], true);
+        apps.sign_in(&upn("amina"));
+        assert_eq!(apps.open(&upn("amina"))["token"], true);
 
         town.takes("W1", &["jonas"]).await;
-        apps.sign_in(&upn("jonas")).await;
+        apps.sign_in(&upn("jonas"));
         town.until_owed(&["amina W1 verified"]).await;
 
-        let amina = apps.open(&upn("amina")).await;
+        let amina = apps.open(&upn("amina"));
         assert_eq!(amina["token"], false, "{amina}");
         assert_eq!((&amina["error"], &amina["codes"]), (&json!("invalid_grant"), &json!([50173])));
-        assert_eq!(apps.open(&upn("jonas")).await["token"], true);
-        apps.sign_in(&upn("amina")).await;
-        assert_eq!(apps.open(&upn("amina")).await["token"], true, "she signs in anew elsewhere");
+        assert_eq!(apps.open(&upn("jonas"))["token"], true);
+        apps.sign_in(&upn("amina"));
+        assert_eq!(apps.open(&upn("amina"))["token"], true, "she signs in anew elsewhere");
         town.close().await;
     })
     .await;
@@ -52,12 +52,12 @@ async fn without_handover_the_first_persons_apps_go_on_for_the_next_person() {
     }
     let apps = Apps::install(&sandbox).await;
     sandbox.uem.check_out("W1", "amina").await.unwrap();
-    apps.sign_in(&upn("amina")).await;
+    apps.sign_in(&upn("amina"));
 
     sandbox.uem.check_in("W1").await.unwrap();
     sandbox.uem.check_out("W1", "jonas").await.unwrap();
-    apps.sign_in(&upn("jonas")).await;
+    apps.sign_in(&upn("jonas"));
 
-    assert_eq!(apps.open(&upn("amina")).await["token"], true);
-    assert_eq!(apps.open(&upn("jonas")).await["token"], true);
+    assert_eq!(apps.open(&upn("amina"))["token"], true);
+    assert_eq!(apps.open(&upn("jonas"))["token"], true);
 }

@@ -36,25 +36,42 @@ pub const REASON_GONE_TOO_LATE: &str = "a later event or fact took its reason aw
 
 /// What is known of accounts, for one fold.
 #[derive(Default)]
-pub struct Standings(HashMap<AccountId, Standing>);
+pub struct Standings {
+    known: HashMap<AccountId, Standing>,
+    several: HashSet<AccountId>,
+}
 
 impl Standings {
     /// Adds what the rows say.
     pub fn learn(&mut self, rows: &[AccountRow]) {
         for row in rows {
-            self.0.insert(AccountId(row.id.into_bytes()), standing(row));
+            let id = AccountId(row.id.into_bytes());
+            self.known.insert(id, standing(row));
+            if row.standing == "unresolved" && row.rule.as_deref() == Some(Why::SeveralPeople.name()) {
+                self.several.insert(id);
+            } else {
+                self.several.remove(&id);
+            }
         }
     }
 
     /// What is known of one account.
     pub fn of(&self, account: AccountId) -> Standing {
-        self.0.get(&account).copied().unwrap_or(Standing::Undecided)
+        self.known.get(&account).copied().unwrap_or(Standing::Undecided)
+    }
+
+    /// Why nobody can be revoked, where it is one of these accounts that is nobody we know.
+    pub fn trouble(&self, subject: Subject) -> Why {
+        match subject {
+            Subject::Account(account) if self.several.contains(&account) => Why::SeveralPeople,
+            Subject::Account(_) | Subject::Person(_) => Why::UnknownPerson,
+        }
     }
 
     /// Those of `ids` of which nothing has been loaded.
     pub fn missing(&self, ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
         let missing: HashSet<_> =
-            ids.into_iter().filter(|id| !self.0.contains_key(&AccountId(id.into_bytes()))).collect();
+            ids.into_iter().filter(|id| !self.known.contains_key(&AccountId(id.into_bytes()))).collect();
         missing.into_iter().collect()
     }
 }
@@ -161,6 +178,7 @@ pub fn oddity_name(oddity: Oddity) -> &'static str {
 pub fn revocation_row(
     app: &Inner,
     device: &DeviceRow,
+    standings: &Standings,
     owed: &Owed,
     received_at: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -170,6 +188,7 @@ pub fn revocation_row(
         first_state(owed.subject, moment(received_at).since(owed.exposed_from), app.rules.act_within, app.rules.shadow);
     let can_ask = app.sources.get(&device.source).is_some_and(|source| source.api.is_some());
     let (state, why) = hold_if_not_in_inventory((state, why), !can_ask || device.confirmed_at.is_some());
+    let why = why.map(|why| if why == Why::UnknownPerson { standings.trouble(owed.subject) } else { why });
     let (person_id, account_id) = subject_columns(owed.subject);
     RevocationRow {
         id: names::revocation_id(device.id, custody),
@@ -264,7 +283,7 @@ pub async fn fold_device_again(
     }
     let folded = fold(base, rows.iter().map(event), |account| standings.of(account), app.rules.policy());
     let changed = rewrite_custodies(tx, device.id, &base, &folded).await?;
-    let owes = reconcile_owed(app, tx, device, &rows, &folded).await?;
+    let owes = reconcile_owed(app, tx, device, &rows, &standings, &folded).await?;
     let oddities: Vec<_> =
         folded.oddities.iter().map(|(id, odd)| (Uuid::from_bytes(id.0), oddity_name(*odd).to_owned())).collect();
     recording::mark_odd(tx, &oddities).await?;
@@ -339,6 +358,7 @@ async fn reconcile_owed(
     tx: &mut Tx,
     device: &DeviceRow,
     events: &[FoldedEvent],
+    standings: &Standings,
     folded: &Folded,
 ) -> Result<bool, Error> {
     let received: HashMap<_, _> = events.iter().map(|row| (row.id, row.received_at)).collect();
@@ -349,7 +369,7 @@ async fn reconcile_owed(
     let mut owes = false;
     for owed in &folded.owed {
         let received_at = received.get(&Uuid::from_bytes(owed.because.0)).copied().unwrap_or(now);
-        let fresh = revocation_row(app, device, owed, received_at, now);
+        let fresh = revocation_row(app, device, standings, owed, received_at, now);
         let same = |row: &RevocationRow| row.id == fresh.id;
         let moved = |row: &RevocationRow| {
             row.departed_by == fresh.departed_by

@@ -377,7 +377,6 @@ impl App {
             );
             return Ok(());
         };
-        let at = ordered_at(at);
         let account_id = account.as_ref().map(|names| names::account_id(&source.name, names));
         let raw = json!({ "read": { "what": what, "account": account, "device": names } }).to_string();
         let event = Incoming {
@@ -470,12 +469,6 @@ impl App {
         looks::done(&mut tx, look).await?;
         tx.commit().await
     }
-}
-
-/// Where a read stands among the events. The source's `Date` is cut to the second, so the read was made by the end of it:
-/// earlier, it would stand before the very changes that it shows, and make a custody of each person out of the last one.
-pub(crate) fn ordered_at(date: Moment) -> Moment {
-    Moment(date.0 - date.0.rem_euclid(1_000_000) + 999_999)
 }
 
 /// The names by which a source knows a device.

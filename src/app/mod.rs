@@ -86,9 +86,9 @@ impl Default for Rulebook {
 
 impl Rulebook {
     /// What the fold has to know of it. A read is worthless for half the settling time, so that the look taken after the
-    /// whole of it counts; and for a second at least, because that is how exactly the time of a read is known.
+    /// whole of it counts, although the source's `Date` is cut to the second. That holds from two seconds on.
     pub fn policy(&self) -> Policy {
-        Policy { revoke_on: self.revoke_on, settle: (self.settle / 2).max(Duration::from_secs(1)) }
+        Policy { revoke_on: self.revoke_on, settle: self.settle / 2 }
     }
 }
 

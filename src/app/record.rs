@@ -569,7 +569,7 @@ impl<'a> Group<'a> {
             let because = Uuid::from_bytes(owed.because.0);
             let received =
                 events.iter().find(|(row, _)| row.id == because).map_or(self.now, |(row, _)| row.received_at);
-            let row = folding::revocation_row(self.app, device, owed, received, self.now);
+            let row = folding::revocation_row(self.app, device, &self.standings, owed, received, self.now);
             self.audit.push(folding::owed_entry(self.app, &row));
             self.owed.push(row);
             self.owes = true;

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use uuid::Uuid;
 
 use crate::app::record::Incoming;
-use crate::app::{App, Source, look, names};
+use crate::app::{App, Source, names};
 use crate::intake::workspace_one::rest::{ReadDevice, UemError, newest_of_each_serial};
 use crate::store::looks::LookRow;
 use crate::store::times::utc;
@@ -197,7 +197,7 @@ fn census(
     at: Option<crate::custody::Moment>,
     now: crate::custody::Moment,
 ) -> Incoming {
-    let at = at.map_or(now, look::ordered_at);
+    let at = at.unwrap_or(now);
     let account = if read.enrolled { read.account } else { None };
     let id = account.as_ref().map(|names| names::account_id(&source.name, names));
     let what = match (read.enrolled, &account) {

@@ -225,7 +225,7 @@ struct Revocation {
 }
 
 impl Attempt {
-    fn read(row: SqliteRow) -> sqlx::Result<Self> {
+    fn read(row: &SqliteRow) -> sqlx::Result<Self> {
         Ok(Self {
             id: row.try_get("id")?,
             person_id: row.try_get("person_id")?,
@@ -239,7 +239,7 @@ impl Attempt {
 }
 
 impl Revocation {
-    fn read(row: SqliteRow) -> sqlx::Result<Self> {
+    fn read(row: &SqliteRow) -> sqlx::Result<Self> {
         Ok(Self {
             id: row.try_get("id")?,
             person_id: row.try_get("person_id")?,
@@ -266,8 +266,9 @@ impl Ledger {
         const REVOCATIONS: &str = "SELECT id, person_id, state, owed_at, closed_at, attempt_id FROM revocations";
         const COVERS: &str = "SELECT attempt_id, revocation_id FROM attempt_revocations";
         let events: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM events").fetch_all(database).await.unwrap();
-        let attempts = sqlx::query(ATTEMPTS).try_map(Attempt::read).fetch_all(database).await.unwrap();
-        let revocations = sqlx::query(REVOCATIONS).try_map(Revocation::read).fetch_all(database).await.unwrap();
+        let attempts = sqlx::query(ATTEMPTS).try_map(|row| Attempt::read(&row)).fetch_all(database).await.unwrap();
+        let revocations =
+            sqlx::query(REVOCATIONS).try_map(|row| Revocation::read(&row)).fetch_all(database).await.unwrap();
         let pairs: Vec<(Uuid, Uuid)> = sqlx::query_as(COVERS).fetch_all(database).await.unwrap();
         let mut covers: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
         for (attempt, revocation) in pairs {
@@ -346,11 +347,11 @@ fn duplicates_are_bounded(ledger: &Ledger, calls: &[Seen], told: &Told) {
             let ended = attempt.ended_at.unwrap_or(DateTime::<Utc>::MAX_UTC);
             told.kills.iter().any(|at| attempt.began_at <= *at && *at < ended)
         };
-        let faulty = |kind: &FaultKind| !matches!(kind, FaultKind::Delay { .. } | FaultKind::DelayAfter { .. });
+        let is_loss = |kind: &FaultKind| !matches!(kind, FaultKind::Delay { .. } | FaultKind::DelayAfter { .. });
         let kills = of_person().filter(killed).count();
         let unproven = of_person().filter(|attempt| attempt.state == "unproven").count();
-        let faults = calls.iter().filter(|call| call.user == Some(person) && call.fault.as_ref().is_some_and(faulty));
-        let faults = faults.count() + kills + unproven;
+        let bad = calls.iter().filter(|call| call.user == Some(person) && call.fault.as_ref().is_some_and(is_loss));
+        let faults = bad.count() + kills + unproven;
         assert!(made <= groups.len() + faults, "{person}: {made} calls, {} groups, {faults} faults", groups.len());
     }
 }

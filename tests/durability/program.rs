@@ -56,7 +56,7 @@ graph_url = "{graph}"
 ca_file = "sandbox-ca.pem"
 [policy]
 writes_per_second = 20
-settle_seconds = 1
+settle_seconds = 2
 {policy}
 [[source]]
 name = "uem"

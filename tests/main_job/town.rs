@@ -29,8 +29,9 @@ pub(crate) enum Engine {
 
 /// Tells a story on both databases at the same time.
 pub(crate) async fn on_both(story: impl AsyncFn(Plan)) {
-    let on = async |engine| {
-        story(Plan { engine, policy: String::new(), source: String::new(), api: true, hook: Hook::default() }).await
+    let on = |engine| {
+        let plan = Plan { engine, policy: String::new(), source: String::new(), api: true, hook: Hook::default() };
+        Box::pin(story(plan))
     };
     if std::env::var("HANDOVER_TEST_POSTGRES").is_ok() {
         futures_util::future::join(on(Engine::Sqlite), on(Engine::Postgres)).await;
@@ -62,12 +63,6 @@ impl Plan {
     /// Without the UEM's API: the payload decides, by these lines of the source.
     pub(crate) fn payload_only(mut self, lines: &str) -> Self {
         self.api = false;
-        lines.clone_into(&mut self.source);
-        self
-    }
-
-    /// Lines of the source beside its API.
-    pub(crate) fn source(mut self, lines: &str) -> Self {
         lines.clone_into(&mut self.source);
         self
     }
@@ -418,7 +413,7 @@ login_url = "{login}"
 graph_url = "{graph}"
 ca_file = "ca.pem"
 [policy]
-settle_seconds = 1
+settle_seconds = 2
 {policy}
 [[source]]
 name = "uem"

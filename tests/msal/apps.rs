@@ -43,13 +43,13 @@ impl Apps {
     }
 
     /// Somebody signs in, and gets a token.
-    pub(crate) async fn sign_in(&self, upn: &str) {
+    pub(crate) fn sign_in(&self, upn: &str) {
         let answer = self.order("sign_in", upn);
         assert_eq!(answer["token"], true, "{answer}");
     }
 
     /// Somebody opens an app; what the cache can do without a window.
-    pub(crate) async fn open(&self, upn: &str) -> Value {
+    pub(crate) fn open(&self, upn: &str) -> Value {
         self.order("open", upn)
     }
 

@@ -136,7 +136,7 @@ const SOURCE: &str = "[[source]]\nname = \"uem\"\nkind = \"workspace-one-uem\"\n
 #[case("[policy]\nshadow = \"yes\"", "policy.shadow: is text; write true or false, without quotes")]
 #[case(
     "[policy]\nsettle_seconds = 0",
-    "policy.settle_seconds: is out of range; write a whole number of seconds from 1 to 600"
+    "policy.settle_seconds: is out of range; write a whole number of seconds from 2 to 600"
 )]
 #[case(
     "[policy]\nact_within_hours = 1.5",
