@@ -14,7 +14,7 @@ use handover::sandbox::{Format, Hook, Rule, Sandbox, Settings};
 const TARGET: &str = "https://handover.contoso.example/intake/uem";
 
 /// The rule as the UEM's administrator saved it.
-fn save_rule(sandbox: &Sandbox, rule: Rule) {
+fn save_rule(sandbox: &Sandbox, rule: &Rule) {
     sandbox.uem.set_hook(Some(Hook::to(&rule.url, "handover", "a password of the rule")));
     sandbox.uem.change(|options| options.rule = Some(rule.clone()));
 }
@@ -77,7 +77,7 @@ async fn doctor(folder: &Path) -> (Output, String) {
 async fn an_installation_that_is_right_has_nothing_to_fix() {
     let sandbox = Sandbox::start(Settings::default()).await.unwrap();
     sandbox.uem.add_pool_account("stg-ipad");
-    save_rule(&sandbox, Rule { url: TARGET.to_owned(), active: true, format: Format::Json, check_out_check_in: true });
+    save_rule(&sandbox, &Rule { url: TARGET.to_owned(), active: true, format: Format::Json, check_out_check_in: true });
     let folder = tempfile::tempdir().unwrap();
     configure(folder.path(), &sandbox, &sandbox.entra.client_secret());
 
@@ -92,7 +92,10 @@ async fn an_installation_that_is_right_has_nothing_to_fix() {
 async fn each_thing_that_is_wrong_is_named_with_its_fix() {
     let sandbox = Sandbox::start(Settings::default()).await.unwrap();
     sandbox.entra.set_roles(["User.Read.All", "Directory.ReadWrite.All"]);
-    save_rule(&sandbox, Rule { url: TARGET.to_owned(), active: false, format: Format::Xml, check_out_check_in: false });
+    save_rule(
+        &sandbox,
+        &Rule { url: TARGET.to_owned(), active: false, format: Format::Xml, check_out_check_in: false },
+    );
     sandbox.uem.set_clock_offset_ms(10 * 60 * 1000);
     let folder = tempfile::tempdir().unwrap();
     configure(folder.path(), &sandbox, &sandbox.entra.client_secret());

@@ -304,7 +304,7 @@ fn count(events: &[Incoming], recorded: &[Recorded]) {
 async fn try_write_events(app: &App, events: &[Incoming]) -> Result<(Vec<Recorded>, bool), Error> {
     let mut tx = app.store.write().await?;
     let mut group = Group::gather(app, &mut tx, events).await?;
-    group.append(&mut tx).await?;
+    group.find_new(&mut tx).await?;
     group.fold(&mut tx).await?;
     group.write(&mut tx).await?;
     tx.commit().await?;
@@ -322,6 +322,7 @@ struct Group<'a> {
     standings: Standings,
     outcomes: Vec<Recorded>,
     new: HashSet<Uuid>,
+    rows: Vec<EventRow>,
     custodies: Vec<CustodyRow>,
     owed: Vec<RevocationRow>,
     audit: Vec<Entry>,
@@ -341,6 +342,7 @@ impl<'a> Group<'a> {
             standings: Standings::default(),
             outcomes: Vec::new(),
             new: HashSet::new(),
+            rows: Vec::new(),
             custodies: Vec::new(),
             owed: Vec::new(),
             audit: Vec::new(),
@@ -476,16 +478,13 @@ impl<'a> Group<'a> {
         Ok(row)
     }
 
-    /// Writes the events down and finds out which are new.
-    async fn append(&mut self, tx: &mut Tx) -> Result<(), Error> {
-        let mut rows = Vec::with_capacity(self.events.len());
-        let mut seen = HashSet::new();
-        for (event, device) in self.events.iter().zip(&self.device_of) {
-            if seen.insert(event.id) {
-                rows.push(self.event_row(event, *device));
-            }
+    /// Finds out which events are new. They are written when they have been folded, with what is odd about them.
+    async fn find_new(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        self.new = self.events.iter().map(|event| event.id).collect();
+        let ids: Vec<_> = self.new.iter().copied().collect();
+        for known in recording::known_events(tx, &ids).await? {
+            self.new.remove(&known);
         }
-        self.new = recording::add_events(tx, &rows).await?.into_iter().collect();
         let mut unanswered = self.new.clone();
         self.outcomes = self
             .events
@@ -530,14 +529,15 @@ impl<'a> Group<'a> {
                 if row.disposition == "folded" {
                     let folded = FoldedEvent {
                         id: row.id,
-                        what: row.what,
-                        how: row.how,
+                        what: row.what.clone(),
+                        how: row.how.clone(),
                         account_id: row.account_id,
                         at: row.at,
                         received_at: row.received_at,
                     };
                     fresh.entry(*device).or_default().push((folded, event));
                 }
+                self.rows.push(row);
             }
         }
         for (id, events) in fresh {
@@ -547,7 +547,7 @@ impl<'a> Group<'a> {
             if first > head.last || head.last.is_none() {
                 self.fold_onto_head(&mut device, head, &events);
             } else {
-                // Custodies of this device that wait in this group to be written are what the fold starts from.
+                // It is folded from what is stored, so everything that waits in this group has to be there.
                 self.flush(tx).await?;
                 self.owes |= folding::fold_device_again(self.app, tx, &mut device, "a late event").await?;
             }
@@ -591,15 +591,26 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Writes the custodies and revocations gathered so far.
+    /// Writes the events, custodies and revocations gathered so far.
     async fn flush(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        let mut odd: HashMap<_, _> = std::mem::take(&mut self.odd).into_iter().rev().collect();
+        let mut rows = std::mem::take(&mut self.rows);
+        for row in rows.iter_mut().filter(|row| row.oddity.is_none()) {
+            row.oddity = odd.remove(&row.id);
+        }
+        let new = rows.len();
+        if recording::add_events(tx, rows).await? != new {
+            return Err(Error::Overtaken("an event"));
+        }
+        // Whatever is left is of an event that was written before it turned out to be odd.
+        let odd: Vec<_> = odd.into_iter().collect();
+        recording::mark_odd(tx, &odd).await?;
         recording::save_custodies(tx, &std::mem::take(&mut self.custodies)).await?;
         revocations::owe(tx, &std::mem::take(&mut self.owed)).await
     }
 
     async fn write(&mut self, tx: &mut Tx) -> Result<(), Error> {
         self.flush(tx).await?;
-        recording::mark_odd(tx, &self.odd).await?;
         let touched: HashSet<_> = self
             .events
             .iter()

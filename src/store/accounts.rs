@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::engine::{on, row};
+use super::engine::{on, padded, pieces, row};
 use super::{Error, Tx};
 
 row! {
@@ -72,7 +72,7 @@ pub async fn load(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<AccountRow>, Error> {
     Ok(on!(tx, |c| {
         let mut query = QueryBuilder::new(format!("SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id IN ("));
         let mut list = query.separated(", ");
-        for id in ids {
+        for id in padded(ids) {
             list.push_bind(*id);
         }
         query.push(")").build_query_as().fetch_all(c).await
@@ -81,34 +81,33 @@ pub async fn load(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<AccountRow>, Error> {
 
 /// Adds accounts that nobody else added meanwhile.
 pub async fn add(tx: &mut Tx, accounts: &[AccountRow]) -> Result<(), Error> {
-    if accounts.is_empty() {
-        return Ok(());
+    for piece in pieces(accounts) {
+        on!(tx, |c| {
+            QueryBuilder::new(format!("INSERT INTO accounts ({ACCOUNT_COLUMNS}) "))
+                .push_values(piece, |mut tuple, account| {
+                    tuple
+                        .push_bind(account.id)
+                        .push_bind(account.source.clone())
+                        .push_bind(account.uem_uuid.clone())
+                        .push_bind(account.uem_id.clone())
+                        .push_bind(account.user_name.clone())
+                        .push_bind(account.email.clone())
+                        .push_bind(account.standing.clone())
+                        .push_bind(account.person_id)
+                        .push_bind(account.rule.clone())
+                        .push_bind(account.why.clone())
+                        .push_bind(account.first_seen_at)
+                        .push_bind(account.decided_at)
+                        .push_bind(account.due_at)
+                        .push_bind(account.tries);
+                })
+                .push(" ON CONFLICT (id) DO NOTHING")
+                .build()
+                .execute(c)
+                .await
+                .map(drop)
+        })?;
     }
-    on!(tx, |c| {
-        QueryBuilder::new(format!("INSERT INTO accounts ({ACCOUNT_COLUMNS}) "))
-            .push_values(accounts, |mut tuple, account| {
-                tuple
-                    .push_bind(account.id)
-                    .push_bind(account.source.clone())
-                    .push_bind(account.uem_uuid.clone())
-                    .push_bind(account.uem_id.clone())
-                    .push_bind(account.user_name.clone())
-                    .push_bind(account.email.clone())
-                    .push_bind(account.standing.clone())
-                    .push_bind(account.person_id)
-                    .push_bind(account.rule.clone())
-                    .push_bind(account.why.clone())
-                    .push_bind(account.first_seen_at)
-                    .push_bind(account.decided_at)
-                    .push_bind(account.due_at)
-                    .push_bind(account.tries);
-            })
-            .push(" ON CONFLICT (id) DO NOTHING")
-            .build()
-            .execute(c)
-            .await
-            .map(drop)
-    })?;
     Ok(())
 }
 

@@ -23,6 +23,20 @@ use crate::store::Error;
 /// How long a statement waits for SQLite's write lock (S5).
 const BUSY: Duration = Duration::from_secs(5);
 
+/// After how many pages of its log (4 KiB each) SQLite writes them into the database file: 64 MiB. With its own default of a
+/// thousand, a busy writer would do so after nearly every commit, and write the same pages again each time.
+const CHECKPOINT_PAGES: &str = "16384";
+
+/// How many prepared statements a connection keeps. Each statement for many rows comes in the sizes of [`pieces`].
+const STATEMENTS: usize = 256;
+
+/// How many rows may wait to be taken over from SQLite's thread: more than any statement of a commit group gives, so that
+/// the thread never waits for the reader.
+const ROWS_WAITING: usize = 2048;
+
+/// The most rows that one statement writes. With 25 columns that is below what either engine binds.
+const PIECE: usize = 256;
+
 /// How many connections read at once. Readers never block the writer of a WAL database.
 const READERS: u32 = 4;
 
@@ -187,9 +201,14 @@ impl Db {
             .foreign_keys(true)
             .busy_timeout(BUSY)
             .pragma("cache_size", "-32768")
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .statement_cache_capacity(STATEMENTS)
+            .row_buffer_size(ROWS_WAITING)
             .optimize_on_close(true, None);
         let write = SqlitePoolOptions::new()
             .max_connections(1)
+            // It is a file of our own: asking whether it is still there would cost a hop to its thread each time.
+            .test_before_acquire(false)
             .max_lifetime(None)
             .idle_timeout(None)
             .connect_with(options.clone())
@@ -197,6 +216,7 @@ impl Db {
             .map_err(Error::Open)?;
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
+            .test_before_acquire(false)
             .connect_lazy_with(options.read_only(true).create_if_missing(false));
         let (version,): (String,) = sqlx::query_as("SELECT sqlite_version()").fetch_one(&write).await?;
         if is_older(&version, SQLITE_FLOOR) {
@@ -269,6 +289,26 @@ impl Db {
     }
 }
 
+/// Cuts rows into pieces whose lengths are powers of two.
+///
+/// A statement for many rows has one text per number of rows, and preparing a long text takes longer than running it; of
+/// these lengths there are so few that every statement stays prepared.
+pub(crate) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let length = 1_usize << rows.len().min(PIECE).checked_ilog2()?;
+        let (piece, rest) = rows.split_at(length);
+        rows = rest;
+        Some(piece)
+    })
+}
+
+/// The values for a list that something is looked for in, the last one repeated until their number is a power of two: for
+/// the same reason, and for one statement only, since looking for a value twice finds it once.
+pub(crate) fn padded<T>(values: &[T]) -> impl Iterator<Item = &T> {
+    let length = values.len().next_power_of_two();
+    values.iter().chain(values.last().into_iter().cycle()).take(if values.is_empty() { 0 } else { length })
+}
+
 fn is_older(version: &str, floor: &str) -> bool {
     let parts = |text: &str| text.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
     parts(version) < parts(floor)
@@ -277,6 +317,23 @@ fn is_older(version: &str, floor: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_cut_into_few_sizes_and_none_is_lost() {
+        let rows: Vec<_> = (0..300).collect();
+        let lengths: Vec<_> = pieces(&rows).map(<[_]>::len).collect();
+
+        assert_eq!(lengths, [256, 32, 8, 4]);
+        assert!(pieces(&rows).flatten().eq(&rows));
+        assert_eq!(pieces::<u8>(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_list_to_look_in_is_filled_up_with_what_it_has() {
+        assert!(padded(&[1, 2, 3]).eq(&[1, 2, 3, 3]));
+        assert!(padded(&[1, 2, 3, 4]).eq(&[1, 2, 3, 4]));
+        assert_eq!(padded::<u8>(&[]).count(), 0);
+    }
 
     #[test]
     fn versions_are_compared_by_number() {

@@ -8,7 +8,7 @@ use sqlx::QueryBuilder;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::engine::{on, row};
+use super::engine::{on, padded, pieces, row};
 use super::snapshot::Snapshot;
 use super::{Error, Tx};
 
@@ -165,7 +165,7 @@ pub async fn keys(tx: &mut Tx, values: &[String]) -> Result<Vec<DeviceKey>, Erro
     Ok(on!(tx, |c| {
         let mut query = QueryBuilder::new("SELECT kind, scope, value, device_id FROM device_keys WHERE value IN (");
         let mut list = query.separated(", ");
-        for value in values {
+        for value in padded(values) {
             list.push_bind(value.clone());
         }
         query.push(")").build_query_as().fetch_all(c).await
@@ -174,24 +174,23 @@ pub async fn keys(tx: &mut Tx, values: &[String]) -> Result<Vec<DeviceKey>, Erro
 
 /// Adds names; a name that is taken stays with the device that has it.
 pub async fn add_keys(tx: &mut Tx, keys: &[DeviceKey]) -> Result<(), Error> {
-    if keys.is_empty() {
-        return Ok(());
+    for piece in pieces(keys) {
+        on!(tx, |c| {
+            QueryBuilder::new("INSERT INTO device_keys (kind, scope, value, device_id) ")
+                .push_values(piece, |mut tuple, key| {
+                    tuple
+                        .push_bind(key.kind.clone())
+                        .push_bind(key.scope.clone())
+                        .push_bind(key.value.clone())
+                        .push_bind(key.device_id);
+                })
+                .push(" ON CONFLICT (kind, scope, value) DO NOTHING")
+                .build()
+                .execute(c)
+                .await
+                .map(drop)
+        })?;
     }
-    on!(tx, |c| {
-        QueryBuilder::new("INSERT INTO device_keys (kind, scope, value, device_id) ")
-            .push_values(keys, |mut tuple, key| {
-                tuple
-                    .push_bind(key.kind.clone())
-                    .push_bind(key.scope.clone())
-                    .push_bind(key.value.clone())
-                    .push_bind(key.device_id);
-            })
-            .push(" ON CONFLICT (kind, scope, value) DO NOTHING")
-            .build()
-            .execute(c)
-            .await
-            .map(drop)
-    })?;
     Ok(())
 }
 
@@ -207,7 +206,7 @@ pub async fn lock_devices(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<DeviceRow>, E
     Ok(on!(tx, |c| {
         let mut query = QueryBuilder::new(format!("SELECT {DEVICE_COLUMNS} FROM devices WHERE id IN ("));
         let mut list = query.separated(", ");
-        for id in ids {
+        for id in padded(ids) {
             list.push_bind(*id);
         }
         query.push(") ORDER BY id").push(lock).build_query_as().fetch_all(c).await
@@ -236,77 +235,93 @@ pub async fn save_devices(tx: &mut Tx, devices: &[DeviceRow]) -> Result<(), Erro
 }
 
 async fn put_devices(tx: &mut Tx, devices: &[DeviceRow], otherwise: &'static str) -> Result<(), Error> {
-    if devices.is_empty() {
-        return Ok(());
+    for piece in pieces(devices) {
+        on!(tx, |c| {
+            QueryBuilder::new(format!("INSERT INTO devices ({DEVICE_COLUMNS}) "))
+                .push_values(piece, |mut tuple, device| {
+                    tuple
+                        .push_bind(device.id)
+                        .push_bind(device.source.clone())
+                        .push_bind(device.serial.clone())
+                        .push_bind(device.udid.clone())
+                        .push_bind(device.uem_id.clone())
+                        .push_bind(device.uem_uuid.clone())
+                        .push_bind(device.name.clone())
+                        .push_bind(device.asset_number.clone())
+                        .push_bind(device.site.clone())
+                        .push_bind(device.state.clone())
+                        .push_bind(device.holder_person)
+                        .push_bind(device.holder_account)
+                        .push_bind(device.undecided)
+                        .push_bind(device.since)
+                        .push_bind(device.last_event_at)
+                        .push_bind(device.head.clone())
+                        .push_bind(device.base.clone())
+                        .push_bind(device.base_at)
+                        .push_bind(device.confirmed_at)
+                        .push_bind(device.version);
+                })
+                .push(otherwise)
+                .build()
+                .execute(c)
+                .await
+                .map(drop)
+        })?;
     }
-    on!(tx, |c| {
-        QueryBuilder::new(format!("INSERT INTO devices ({DEVICE_COLUMNS}) "))
-            .push_values(devices, |mut tuple, device| {
-                tuple
-                    .push_bind(device.id)
-                    .push_bind(device.source.clone())
-                    .push_bind(device.serial.clone())
-                    .push_bind(device.udid.clone())
-                    .push_bind(device.uem_id.clone())
-                    .push_bind(device.uem_uuid.clone())
-                    .push_bind(device.name.clone())
-                    .push_bind(device.asset_number.clone())
-                    .push_bind(device.site.clone())
-                    .push_bind(device.state.clone())
-                    .push_bind(device.holder_person)
-                    .push_bind(device.holder_account)
-                    .push_bind(device.undecided)
-                    .push_bind(device.since)
-                    .push_bind(device.last_event_at)
-                    .push_bind(device.head.clone())
-                    .push_bind(device.base.clone())
-                    .push_bind(device.base_at)
-                    .push_bind(device.confirmed_at)
-                    .push_bind(device.version);
-            })
-            .push(otherwise)
-            .build()
-            .execute(c)
-            .await
-            .map(drop)
-    })?;
     Ok(())
 }
 
-/// Writes events down and returns the ids of those that are new.
-pub async fn add_events(tx: &mut Tx, events: &[EventRow]) -> Result<Vec<Uuid>, Error> {
-    if events.is_empty() {
+/// Which of these events are written down already.
+pub async fn known_events(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+    if ids.is_empty() {
         return Ok(Vec::new());
     }
     Ok(on!(tx, |c| {
-        QueryBuilder::new(
-            "INSERT INTO events (id, device_id, source, class, kind, label, what, how, account_id, occurred_at, at, \
-             received_at, disposition, oddity, content_type, raw) ",
-        )
-        .push_values(events, |mut tuple, event| {
-            tuple
-                .push_bind(event.id)
-                .push_bind(event.device_id)
-                .push_bind(event.source.clone())
-                .push_bind(event.class.clone())
-                .push_bind(event.kind)
-                .push_bind(event.label.clone())
-                .push_bind(event.what.clone())
-                .push_bind(event.how.clone())
-                .push_bind(event.account_id)
-                .push_bind(event.occurred_at)
-                .push_bind(event.at)
-                .push_bind(event.received_at)
-                .push_bind(event.disposition.clone())
-                .push_bind(event.oddity.clone())
-                .push_bind(event.content_type.clone())
-                .push_bind(event.raw.clone());
-        })
-        .push(" ON CONFLICT (id) DO NOTHING RETURNING id")
-        .build_query_scalar()
-        .fetch_all(c)
-        .await
+        let mut query = QueryBuilder::new("SELECT id FROM events WHERE id IN (");
+        let mut list = query.separated(", ");
+        for id in padded(ids) {
+            list.push_bind(*id);
+        }
+        query.push(")").build_query_scalar().fetch_all(c).await
     })?)
+}
+
+/// Writes events down. Says how many of them are new: fewer than all if somebody else wrote one down meanwhile.
+pub async fn add_events(tx: &mut Tx, events: Vec<EventRow>) -> Result<usize, Error> {
+    let mut added = 0;
+    for piece in pieces(&events) {
+        added += on!(tx, |c| {
+            QueryBuilder::new(
+                "INSERT INTO events (id, device_id, source, class, kind, label, what, how, account_id, occurred_at, at, \
+                 received_at, disposition, oddity, content_type, raw) ",
+            )
+            .push_values(piece, |mut tuple, event| {
+                tuple
+                    .push_bind(event.id)
+                    .push_bind(event.device_id)
+                    .push_bind(event.source.clone())
+                    .push_bind(event.class.clone())
+                    .push_bind(event.kind)
+                    .push_bind(event.label.clone())
+                    .push_bind(event.what.clone())
+                    .push_bind(event.how.clone())
+                    .push_bind(event.account_id)
+                    .push_bind(event.occurred_at)
+                    .push_bind(event.at)
+                    .push_bind(event.received_at)
+                    .push_bind(event.disposition.clone())
+                    .push_bind(event.oddity.clone())
+                    .push_bind(event.content_type.clone())
+                    .push_bind(event.raw.clone());
+            })
+            .push(" ON CONFLICT (id) DO NOTHING")
+            .build()
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected())
+        })?;
+    }
+    Ok(usize::try_from(added).unwrap_or(usize::MAX))
 }
 
 /// The folded events of a device after `after` (from the beginning where absent), in their order.
@@ -339,36 +354,35 @@ const CUSTODY_COLUMNS: &str =
 
 /// Writes custodies as they are now.
 pub async fn save_custodies(tx: &mut Tx, custodies: &[CustodyRow]) -> Result<(), Error> {
-    if custodies.is_empty() {
-        return Ok(());
-    }
-    on!(tx, |c| {
-        QueryBuilder::new(format!("INSERT INTO custodies ({CUSTODY_COLUMNS}) "))
-            .push_values(custodies, |mut tuple, custody| {
-                tuple
-                    .push_bind(custody.id)
-                    .push_bind(custody.device_id)
-                    .push_bind(custody.holder.clone())
-                    .push_bind(custody.person_id)
-                    .push_bind(custody.account_id)
-                    .push_bind(custody.started_at)
-                    .push_bind(custody.started.clone())
-                    .push_bind(custody.ended_at)
-                    .push_bind(custody.ended.clone())
-                    .push_bind(custody.ended_by)
-                    .push_bind(custody.departure.clone());
-            })
-            .push(
-                " ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, person_id = excluded.person_id, \
+    for piece in pieces(custodies) {
+        on!(tx, |c| {
+            QueryBuilder::new(format!("INSERT INTO custodies ({CUSTODY_COLUMNS}) "))
+                .push_values(piece, |mut tuple, custody| {
+                    tuple
+                        .push_bind(custody.id)
+                        .push_bind(custody.device_id)
+                        .push_bind(custody.holder.clone())
+                        .push_bind(custody.person_id)
+                        .push_bind(custody.account_id)
+                        .push_bind(custody.started_at)
+                        .push_bind(custody.started.clone())
+                        .push_bind(custody.ended_at)
+                        .push_bind(custody.ended.clone())
+                        .push_bind(custody.ended_by)
+                        .push_bind(custody.departure.clone());
+                })
+                .push(
+                    " ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, person_id = excluded.person_id, \
                  account_id = excluded.account_id, started_at = excluded.started_at, started = excluded.started, \
                  ended_at = excluded.ended_at, ended = excluded.ended, ended_by = excluded.ended_by, \
                  departure = excluded.departure",
-            )
-            .build()
-            .execute(c)
-            .await
-            .map(drop)
-    })?;
+                )
+                .build()
+                .execute(c)
+                .await
+                .map(drop)
+        })?;
+    }
     Ok(())
 }
 
