@@ -5,7 +5,7 @@
 //! | an event arrives and is written down, and what follows from it | [`receive`], [`record`], [`folding`] |
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
-//! | a revocation is paid, and proven | [`pay`], [`prove`] |
+//! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
 //! | everything is folded again and compared | [`replay`] |
@@ -24,6 +24,7 @@ pub mod receive;
 pub mod record;
 pub mod replay;
 pub mod run;
+pub mod settle;
 pub mod sweep;
 pub mod tokens;
 

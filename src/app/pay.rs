@@ -1,4 +1,4 @@
-//! Paying: a revocation that is due becomes a call to Graph, and its outcome is written down.
+//! Paying: a revocation that is due becomes a call to Graph. What comes of it is written down in [`super::settle`].
 //!
 //! The promises: the intent is on stable storage before the call (R6); at most one attempt is in flight for a person (R7); it
 //! covers every revocation of that person that was written down before it, and none after; just before it, everything is
@@ -22,26 +22,19 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::app::look::Turn;
+use crate::app::settle::{apply, stamps, tried, verdict_name};
 use crate::app::{App, HANDOVER, dice, folding};
-use crate::custody::{
-    Dice, Moment, Stamps, Standpoint, Step, Tries, Verdict, Why, after_answer, after_lost_answer, answered_by_earlier,
-};
-use crate::entra::{Answer, CircuitState, Entra, Finding, Permissions, Stamp};
+use crate::custody::{Moment, Stamps, Standpoint, Verdict, Why, after_answer, answered_by_earlier};
+use crate::entra::{Answer, CircuitState, Entra, Finding, Stamp};
 use crate::store::accounts::PersonRow;
 use crate::store::attempts::AttemptRow;
 use crate::store::audit::Entry;
 use crate::store::revocations::RevocationRow;
 use crate::store::times::{moment, utc};
-use crate::store::{Error, Tx, accounts, attempts, audit, revocations, sources};
+use crate::store::{Error, accounts, attempts, audit, revocations, sources};
 
 /// How often a lease is renewed (R9).
 const RENEW: Duration = Duration::from_secs(10);
-
-/// When the stamp is read after an answer was lost, each counted from the read before.
-const AFTER_LOST: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(2), Duration::from_secs(4)];
-
-/// How long a fault of our own configuration waits before it is tried again (G3).
-const CONFIGURATION: Duration = Duration::from_secs(900);
 
 /// How long a turn that waits for an answer looks away from what else is due, when no bell rings.
 const LOOK_ANYWAY: Duration = Duration::from_millis(500);
@@ -49,7 +42,7 @@ const LOOK_ANYWAY: Duration = Duration::from_millis(500);
 /// How many orphaned attempts are taken up in one turn.
 const ORPHANS: i64 = 32;
 
-/// What the name of a person in the database no longer leads to.
+/// Whether something can be sent for a person.
 enum Payable {
     /// This person, at this object id.
     Yes(PersonRow, Uuid),
@@ -311,182 +304,11 @@ impl App {
         }
     }
 
-    async fn keep(&self, attempt: &AttemptRow) -> Result<(), Error> {
+    pub(crate) async fn keep(&self, attempt: &AttemptRow) -> Result<(), Error> {
         let mut tx = self.store.write().await?;
         let until = tx.clock(self.utc()).await? + self.rules.lease;
         attempts::renew(&mut tx, attempt.id, &self.owner, until).await?;
         tx.commit().await
-    }
-
-    /// Writes down what came of a call.
-    async fn settle(
-        &self,
-        entra: &Entra,
-        mut attempt: AttemptRow,
-        object_id: Uuid,
-        mut answer: Answer,
-    ) -> Result<(), Error> {
-        let now = self.now();
-        if answer.verdict == Verdict::Misled && answer.sent {
-            tracing::error!(attempt.id = %attempt.id, "something other than Graph answered attempt {}", attempt.id);
-            answer.verdict = Verdict::Ambiguous;
-        }
-        attempt.outcome = Some(verdict_name(answer.verdict).to_owned());
-        attempt.status = answer.status.map(i64::from);
-        attempt.error_code = answer.error_code;
-        attempt.request_id = answer.request_id;
-        attempt.graph_date = answer.graph_date.map(utc);
-        let ours = answer.verdict == Verdict::Forbidden && self.may_not_revoke(entra).await;
-        let mut blind = false;
-        if answer.verdict == Verdict::Ambiguous {
-            match self.read_after_lost_answer(entra, &attempt, object_id).await? {
-                Lost::Effective(stamp) => return self.prove_lost(attempt, stamp).await,
-                Lost::Unseen => {}
-                Lost::Unreadable => blind = true,
-            }
-        }
-        let verdict = answer.verdict;
-        let outcome = move |tries: Tries, dice: Dice| {
-            if ours {
-                Step::Again(now.plus(CONFIGURATION))
-            } else if verdict == Verdict::Ambiguous {
-                after_lost_answer(!blind, tries, now, dice)
-            } else {
-                after_answer(verdict, tries, now, dice)
-            }
-        };
-        self.write_outcome(attempt, answer.verdict, blind, outcome).await
-    }
-
-    async fn write_outcome(
-        &self,
-        mut attempt: AttemptRow,
-        verdict: Verdict,
-        blind: bool,
-        outcome: impl Fn(Tries, Dice) -> Step,
-    ) -> Result<(), Error> {
-        let now = self.utc();
-        let mut tx = self.store.write().await?;
-        let rows = self.covered(&mut tx, &attempt).await?;
-        let accepted = verdict == Verdict::Accepted;
-        attempt.ended_at = Some(now);
-        attempt.state = String::from(if accepted { "accepted" } else { "failed" });
-        let mut entries = Vec::new();
-        for mut row in rows {
-            let tries = tried(&mut row, verdict, blind);
-            let step = outcome(tries, dice());
-            if let Step::ReadBack(at) = step {
-                attempt.read_at = Some(utc(at));
-                Standpoint::Accepted.name().clone_into(&mut row.state);
-                row.accepted_at = Some(now);
-                (row.failed, row.unfound, row.blind) = (0, 0, 0);
-            } else {
-                apply(&mut row, step, now);
-            }
-            folding::save(&mut tx, &row).await?;
-            entries.push(self.about(
-                &row,
-                "attempt.ended",
-                json!({ "attempt": attempt.id, "outcome": attempt.outcome, "state": row.state }),
-            ));
-        }
-        if !attempts::end(&mut tx, &attempt, &self.owner).await? {
-            // Somebody took it over while we were away: what we know of it, they know or will find out.
-            tracing::warn!(attempt.id = %attempt.id, "attempt {} is not ours any more", attempt.id);
-            return Ok(());
-        }
-        audit::write(&mut tx, &entries).await?;
-        tx.commit().await?;
-        if accepted {
-            self.proving.notify_one();
-        } else {
-            tracing::warn!(attempt.id = %attempt.id, attempt.outcome = attempt.outcome, attempt.status = attempt.status,
-                "attempt {} did not revoke: {}", attempt.id, verdict_name(verdict));
-        }
-        Ok(())
-    }
-
-    /// Reads the stamp a few times after an answer was lost (G8).
-    async fn read_after_lost_answer(
-        &self,
-        entra: &Entra,
-        attempt: &AttemptRow,
-        object_id: Uuid,
-    ) -> Result<Lost, Error> {
-        let offset = TimeDelta::microseconds(attempt.graph_offset_us.or(entra.clock_offset()).unwrap_or(0));
-        let began = moment(attempt.began_at + offset);
-        let mut lost = Lost::Unreadable;
-        for wait in AFTER_LOST {
-            tokio::time::sleep(wait).await;
-            self.keep(attempt).await?;
-            match entra.stamp(object_id).await.stamp {
-                Stamp::Read { stamp: Some(read), .. } => {
-                    if stamps(attempt).show_effect(read, began, self.rules.clock_skew, false) {
-                        return Ok(Lost::Effective(read));
-                    }
-                    lost = Lost::Unseen;
-                }
-                Stamp::Read { stamp: None, .. } | Stamp::Unreadable => {}
-                Stamp::Gone | Stamp::NotNow(_) => lost = Lost::Unseen,
-            }
-        }
-        Ok(lost)
-    }
-
-    /// The answer was lost, and its effect was seen all the same.
-    async fn prove_lost(&self, mut attempt: AttemptRow, stamp: Moment) -> Result<(), Error> {
-        let now = self.utc();
-        let mut tx = self.store.write().await?;
-        let rows = self.covered(&mut tx, &attempt).await?;
-        attempt.state = String::from("verified");
-        attempt.outcome = Some(verdict_name(Verdict::Ambiguous).to_owned());
-        attempt.ended_at = Some(now);
-        attempt.stamp_after = Some(utc(stamp));
-        if !attempts::end(&mut tx, &attempt, &self.owner).await? {
-            return Ok(());
-        }
-        self.verify_rows(&mut tx, &attempt, rows, now).await?;
-        tx.commit().await
-    }
-
-    /// Marks what an attempt covers as verified.
-    pub(crate) async fn verify_rows(
-        &self,
-        tx: &mut Tx,
-        attempt: &AttemptRow,
-        rows: Vec<RevocationRow>,
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        if let Some(stamp) = attempt.stamp_after {
-            accounts::prove_stamp(tx, attempt.person_id, stamp).await?;
-        }
-        let mut entries = Vec::new();
-        for mut row in rows {
-            Standpoint::Verified.name().clone_into(&mut row.state);
-            row.accepted_at = row.accepted_at.or(Some(now));
-            row.verified_at = Some(now);
-            row.closed_at = Some(now);
-            row.why = None;
-            folding::save(tx, &row).await?;
-            let exposed = moment(now).since(moment(row.exposed_from));
-            metrics::histogram!("handover_exposure_seconds").record(exposed.as_secs_f64());
-            entries.push(self.about(
-                &row,
-                "revocation.verified",
-                json!({ "attempt": attempt.id, "stamp": attempt.stamp_after }),
-            ));
-        }
-        audit::write(tx, &entries).await
-    }
-
-    /// The revocations that an attempt covers and that still wait for its outcome.
-    pub(crate) async fn covered(&self, tx: &mut Tx, attempt: &AttemptRow) -> Result<Vec<RevocationRow>, Error> {
-        let rows = revocations::of_attempt(tx, attempt.id).await?;
-        let waits = |row: &RevocationRow| {
-            row.attempt_id == Some(attempt.id)
-                && [Standpoint::InFlight.name(), Standpoint::Accepted.name()].contains(&row.state.as_str())
-        };
-        Ok(rows.into_iter().filter(waits).collect())
     }
 
     /// Takes over attempts whose owner's time is up. Their outcome is not known.
@@ -511,19 +333,6 @@ impl App {
             taken.push((attempt, object_id));
         }
         Ok(taken)
-    }
-
-    /// Whether the token itself says that we may revoke nobody: then a 403 is our own fault, not the person's (G3).
-    /// Such a token is dropped: consent shows only in the next one.
-    async fn may_not_revoke(&self, entra: &Entra) -> bool {
-        let missing = match entra.token_facts().await.map(|facts| facts.permissions) {
-            Ok(Permissions::Read { missing, .. }) => missing.contains(&"User.RevokeSessions.All"),
-            Ok(Permissions::Opaque) | Err(_) => false,
-        };
-        if missing {
-            entra.drop_token();
-        }
-        missing
     }
 
     /// Tries again later what could not even be begun. While nothing goes out at all, that is no try: it goes on as soon as
@@ -579,21 +388,6 @@ impl App {
     }
 }
 
-/// What the stamp showed after an answer was lost.
-enum Lost {
-    /// The effect.
-    Effective(Moment),
-    /// No effect, or not yet.
-    Unseen,
-    /// Nothing: it may not be read.
-    Unreadable,
-}
-
-/// What is known about the stamp around an attempt.
-pub(crate) fn stamps(attempt: &AttemptRow) -> Stamps {
-    Stamps { before: attempt.stamp_before.map(moment), verified: attempt.stamp_verified.map(moment) }
-}
-
 /// Stamps have whole seconds: an effect in the second of an earlier one could never be told from it. So an attempt that
 /// would fall into it waits, until this time. A stamp further ahead is no matter of seconds, and is not waited for.
 fn tellable(attempt: &AttemptRow) -> Option<DateTime<Utc>> {
@@ -604,52 +398,4 @@ fn tellable(attempt: &AttemptRow) -> Option<DateTime<Utc>> {
     // The offset is never more than it truly is, as `Date` is cut to the second: by then it is that second at Graph too.
     let then = next_second - TimeDelta::microseconds(attempt.graph_offset_us.unwrap_or(0));
     (attempt.began_at < then && then - attempt.began_at <= LONGEST).then_some(then)
-}
-
-/// Counts a try that did not succeed.
-fn tried(row: &mut RevocationRow, verdict: Verdict, blind: bool) -> Tries {
-    row.failed += 1;
-    row.unfound = if verdict == Verdict::Unfound { row.unfound + 1 } else { 0 };
-    row.blind = if blind { row.blind + 1 } else { 0 };
-    let count = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-    Tries { failed: count(row.failed), unfound: count(row.unfound), blind: count(row.blind) }
-}
-
-/// Writes a step that is not success into a revocation.
-fn apply(row: &mut RevocationRow, step: Step, now: DateTime<Utc>) {
-    match step {
-        Step::Again(at) | Step::ReadBack(at) => {
-            Standpoint::Open.name().clone_into(&mut row.state);
-            row.due_at = utc(at);
-        }
-        Step::ReadNow => {
-            Standpoint::Open.name().clone_into(&mut row.state);
-            row.due_at = now;
-        }
-        Step::Gone => {
-            Standpoint::Moot.name().clone_into(&mut row.state);
-            row.note = Some(String::from("the account is deleted in the directory"));
-            row.closed_at = Some(now);
-        }
-        Step::Operator(why) => {
-            let state = if why == Why::Unreadable { Standpoint::Held } else { Standpoint::NeedsOperator };
-            state.name().clone_into(&mut row.state);
-            row.why = Some(why.name().to_owned());
-        }
-    }
-}
-
-/// The name of a verdict in SQL, JSON and metrics.
-pub fn verdict_name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Accepted => "accepted",
-        Verdict::Throttled(_) => "throttled",
-        Verdict::Unavailable(_) => "unavailable",
-        Verdict::Ambiguous => "ambiguous",
-        Verdict::Misled => "misled",
-        Verdict::Credentials => "credentials",
-        Verdict::Forbidden => "forbidden",
-        Verdict::Unfound => "unfound",
-        Verdict::Refused => "refused",
-    }
 }

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 
 use crate::app::look::Turn;
-use crate::app::{App, folding, pay};
+use crate::app::{App, folding, settle};
 use crate::custody::{Moment, Standpoint, next_read};
 use crate::entra::{Entra, Stamp};
 use crate::store::attempts::AttemptRow;
@@ -70,7 +70,7 @@ impl App {
 
     fn shows(&self, attempt: &AttemptRow, read: Moment) -> bool {
         let answered = attempt.graph_date.unwrap_or(attempt.began_at);
-        pay::stamps(attempt).show_effect(read, moment(answered), self.rules.clock_skew, true)
+        settle::stamps(attempt).show_effect(read, moment(answered), self.rules.clock_skew, true)
     }
 
     async fn write_proof(&self, attempt: AttemptRow, reads: i64, now: DateTime<Utc>) -> Result<(), Error> {
