@@ -16,7 +16,7 @@ use crate::custody::{
     AccountId, Custody, Departure, Event, EventId, Folded, Holder, How, Moment, Oddity, Owed, PersonId, Reason,
     Standing, Standpoint, State, Subject, What, first_state, fold,
 };
-use crate::store::accounts::AccountRow;
+use crate::store::accounts::StandingRow;
 use crate::store::audit::Entry;
 use crate::store::recording::{CustodyRow, DeviceRow, FoldedEvent};
 use crate::store::revocations::RevocationRow;
@@ -40,7 +40,7 @@ pub struct Standings(HashMap<AccountId, Standing>);
 
 impl Standings {
     /// Adds what the rows say.
-    pub fn learn(&mut self, rows: &[AccountRow]) {
+    pub fn learn(&mut self, rows: &[StandingRow]) {
         for row in rows {
             self.0.insert(AccountId(row.id.into_bytes()), standing(row));
         }
@@ -60,7 +60,7 @@ impl Standings {
 }
 
 /// What an account's row says it is.
-pub fn standing(row: &AccountRow) -> Standing {
+pub fn standing(row: &StandingRow) -> Standing {
     match (row.standing.as_str(), row.person_id) {
         ("person", Some(person)) => Standing::Person(PersonId(person.into_bytes())),
         ("pool", _) => Standing::Pool,
@@ -258,7 +258,7 @@ pub async fn fold_device_again(
     let named = rows.iter().filter_map(|row| row.account_id).chain(accounts_in(&base));
     let missing = standings.missing(named);
     for some in missing.chunks(500) {
-        standings.learn(&accounts::load(tx, some).await?);
+        standings.learn(&accounts::standings(tx, some).await?);
     }
     let folded = fold(base, rows.iter().map(event), |account| standings.of(account), app.rules.policy());
     let changed = rewrite_custodies(tx, device.id, &base, &folded).await?;
@@ -447,7 +447,7 @@ pub async fn advance_base(app: &Inner, tx: &mut Tx, device: Uuid, cutoff: Moment
     let mut standings = Standings::default();
     let missing = standings.missing(rows.iter().filter_map(|row| row.account_id).chain(accounts_in(&base)));
     for some in missing.chunks(500) {
-        standings.learn(&accounts::load(tx, some).await?);
+        standings.learn(&accounts::standings(tx, some).await?);
     }
     let folded = fold(base, rows.iter().map(event), |account| standings.of(account), app.rules.policy());
     device.base = Json(Snapshot::from(&folded.state));
