@@ -16,7 +16,7 @@ use crate::custody::{
     AccountId, Custody, Departure, Event, EventId, Folded, Holder, How, Moment, Oddity, Owed, PersonId, Reason,
     Standing, Standpoint, State, Subject, What, Why, first_state, fold, hold_if_not_in_inventory,
 };
-use crate::store::accounts::AccountRow;
+use crate::store::accounts::StandingRow;
 use crate::store::audit::Entry;
 use crate::store::recording::{CustodyRow, DeviceRow, FoldedEvent};
 use crate::store::revocations::RevocationRow;
@@ -43,7 +43,7 @@ pub struct Standings {
 
 impl Standings {
     /// Adds what the rows say.
-    pub fn learn(&mut self, rows: &[AccountRow]) {
+    pub fn learn(&mut self, rows: &[StandingRow]) {
         for row in rows {
             let id = AccountId(row.id.into_bytes());
             self.known.insert(id, standing(row));
@@ -77,7 +77,7 @@ impl Standings {
 }
 
 /// What an account's row says it is.
-pub fn standing(row: &AccountRow) -> Standing {
+pub fn standing(row: &StandingRow) -> Standing {
     match (row.standing.as_str(), row.person_id) {
         ("person", Some(person)) => Standing::Person(PersonId(person.into_bytes())),
         ("pool", _) => Standing::Pool,
@@ -279,7 +279,7 @@ pub async fn fold_device_again(
     let named = rows.iter().filter_map(|row| row.account_id).chain(accounts_in(&base));
     let missing = standings.missing(named);
     for some in missing.chunks(500) {
-        standings.learn(&accounts::load(tx, some).await?);
+        standings.learn(&accounts::standings(tx, some).await?);
     }
     let folded = fold(base, rows.iter().map(event), |account| standings.of(account), app.rules.policy());
     let changed = rewrite_custodies(tx, device.id, &base, &folded).await?;
@@ -469,7 +469,7 @@ pub async fn advance_base(app: &Inner, tx: &mut Tx, device: Uuid, cutoff: Moment
     let mut standings = Standings::default();
     let missing = standings.missing(rows.iter().filter_map(|row| row.account_id).chain(accounts_in(&base)));
     for some in missing.chunks(500) {
-        standings.learn(&accounts::load(tx, some).await?);
+        standings.learn(&accounts::standings(tx, some).await?);
     }
     let folded = fold(base, rows.iter().map(event), |account| standings.of(account), app.rules.policy());
     device.base = Json(Snapshot::from(&folded.state));

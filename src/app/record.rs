@@ -10,7 +10,7 @@
 //! keep its neighbours out.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +47,12 @@ const OFFSETS: usize = 50;
 
 /// How far in the future an event's own time may lie before it is ordered by our receipt (E7).
 const FUTURE: Duration = Duration::from_secs(300);
+
+/// How many names of devices are kept in memory: those of some twenty thousand devices, in about ten megabytes.
+const KEYS: usize = 65_536;
+
+/// How often it is written down that a source was heard. Silence is counted in minutes.
+const HEARD: Duration = Duration::from_secs(1);
 
 /// An event on its way into the store.
 #[derive(Debug, Clone)]
@@ -179,10 +185,18 @@ struct Waiting {
     answer: oneshot::Sender<Result<Vec<Recorded>, Refused>>,
 }
 
+/// A name of a device: its kind, its scope and what it says.
+type Key = (&'static str, String, String);
+
 /// The way into the commit groups.
 pub struct Recorder {
     queue: mpsc::Sender<Waiting>,
     offsets: Mutex<HashMap<String, VecDeque<i64>>>,
+    /// Names that were read from the database. A name stays with its device for good, so that what stands here is true
+    /// whoever else writes; what does not stand here is looked up.
+    keys: Mutex<HashMap<Key, Uuid>>,
+    /// When it was last written down that a source was heard.
+    heard: Mutex<HashMap<String, Moment>>,
 }
 
 /// The other end of it.
@@ -191,12 +205,38 @@ pub struct Queue(mpsc::Receiver<Waiting>);
 impl Recorder {
     pub(crate) fn new() -> (Self, Queue) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        (Self { queue, offsets: Mutex::default() }, Queue(waiting))
+        let recorder = Self { queue, offsets: Mutex::default(), keys: Mutex::default(), heard: Mutex::default() };
+        (recorder, Queue(waiting))
+    }
+
+    /// Those of the names whose device is known here.
+    fn known<'a>(&self, names: impl Iterator<Item = &'a Key>) -> HashMap<Key, Uuid> {
+        let keys = held(&self.keys);
+        names.filter_map(|name| keys.get(name).map(|id| (name.clone(), *id))).collect()
+    }
+
+    /// Remembers names that stand in the database. Forgets all others when there are too many.
+    fn remember(&self, found: &[(Key, Uuid)]) {
+        let mut keys = held(&self.keys);
+        if keys.len() + found.len() > KEYS {
+            keys.clear();
+        }
+        keys.extend(found.iter().take(KEYS).cloned());
+    }
+
+    /// Whether it is time to write down that a source was heard.
+    fn is_news(&self, source: &str, at: Moment) -> bool {
+        held(&self.heard).get(source).is_none_or(|last| at >= last.plus(HEARD) || at < *last)
+    }
+
+    /// It was written down.
+    fn wrote_heard(&self, heard: Vec<(String, Moment)>) {
+        held(&self.heard).extend(heard);
     }
 
     /// Measures a source's clock by one more event, and gives the median.
     fn measure(&self, source: &str, offset: i64) -> Option<i64> {
-        let mut offsets = self.offsets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut offsets = held(&self.offsets);
         let ring = offsets.entry(source.to_owned()).or_default();
         if ring.len() == OFFSETS {
             ring.pop_front();
@@ -206,6 +246,10 @@ impl Recorder {
         let middle = sorted.len() / 2;
         (!sorted.is_empty()).then(|| *sorted.select_nth_unstable(middle).1)
     }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl App {
@@ -308,6 +352,7 @@ async fn try_write_events(app: &App, events: &[Incoming]) -> Result<(Vec<Recorde
     group.fold(&mut tx).await?;
     group.write(&mut tx).await?;
     tx.commit().await?;
+    app.recorder.wrote_heard(group.heard);
     Ok((group.outcomes, group.owes))
 }
 
@@ -327,6 +372,7 @@ struct Group<'a> {
     owed: Vec<RevocationRow>,
     audit: Vec<Entry>,
     odd: Vec<(Uuid, String)>,
+    heard: Vec<(String, Moment)>,
     owes: bool,
 }
 
@@ -347,6 +393,7 @@ impl<'a> Group<'a> {
             owed: Vec::new(),
             audit: Vec::new(),
             odd: Vec::new(),
+            heard: Vec::new(),
             owes: false,
         };
         group.find_devices(tx).await?;
@@ -356,14 +403,20 @@ impl<'a> Group<'a> {
 
     async fn find_devices(&mut self, tx: &mut Tx) -> Result<(), Error> {
         let names: Vec<_> = self.events.iter().map(|event| names::device_keys(&event.device, &event.source)).collect();
-        let values: HashSet<_> = names.iter().flatten().map(|(.., value)| value.clone()).collect();
+        let mut by_key = self.app.recorder.known(names.iter().flatten());
+        let unknown: HashSet<_> = names.iter().flatten().filter(|name| !by_key.contains_key(*name)).collect();
+        let values: HashSet<_> = unknown.iter().map(|(.., value)| value.clone()).collect();
         let values: Vec<_> = values.into_iter().collect();
-        let known = recording::keys(tx, &values).await?;
-        let mut by_key: HashMap<_, _> =
-            known.into_iter().map(|key| ((key.kind, key.scope, key.value), key.device_id)).collect();
-        let key = |(kind, scope, value): &(&str, String, String)| ((*kind).to_owned(), scope.clone(), value.clone());
+        let stored = recording::keys(tx, &values).await?;
+        let stored: HashMap<_, _> =
+            stored.into_iter().map(|key| ((key.kind, key.scope, key.value), key.device_id)).collect();
+        let owned = |(kind, scope, value): &Key| ((*kind).to_owned(), scope.clone(), value.clone());
+        let found: Vec<_> =
+            unknown.into_iter().filter_map(|name| Some((name.clone(), *stored.get(&owned(name))?))).collect();
+        self.app.recorder.remember(&found);
+        by_key.extend(found);
 
-        let mentioned: HashSet<_> = names.iter().flatten().filter_map(|name| by_key.get(&key(name)).copied()).collect();
+        let mentioned: HashSet<_> = names.iter().flatten().filter_map(|name| by_key.get(name).copied()).collect();
         let mentioned: Vec<_> = mentioned.into_iter().collect();
         let rows = recording::lock_devices(tx, &mentioned).await?;
         self.devices = rows.into_iter().map(|row| (row.id, row)).collect();
@@ -377,7 +430,7 @@ impl<'a> Group<'a> {
                     self.devices.get(id).or_else(|| fresh.get(id)).and_then(|row: &DeviceRow| row.serial.as_ref());
                 serial.is_none() || event.device.serial.is_none() || serial == event.device.serial.as_ref()
             };
-            let found = names.iter().filter_map(|name| by_key.get(&key(name)).copied()).find(fits);
+            let found = names.iter().filter_map(|name| by_key.get(name).copied()).find(fits);
             let id = found.unwrap_or_else(|| {
                 let id =
                     names.first().map_or_else(Uuid::nil, |(kind, scope, value)| names::device_id(kind, scope, value));
@@ -385,10 +438,10 @@ impl<'a> Group<'a> {
                 id
             });
             for name in names {
-                by_key.entry(key(name)).or_insert_with(|| {
+                if !by_key.contains_key(name) {
                     keys.push(names::key_row(name, id));
-                    id
-                });
+                    by_key.insert(name.clone(), id);
+                }
             }
             if let Some(row) = self.devices.get_mut(&id).or_else(|| fresh.get_mut(&id)) {
                 learn_names(row, event);
@@ -416,7 +469,7 @@ impl<'a> Group<'a> {
         let heads = self.devices.values().flat_map(|device| folding::accounts_in(&State::from(device.head.0.clone())));
         let ids = self.standings.missing(named.iter().map(|(id, ..)| *id).chain(heads));
         for some in ids.chunks(500) {
-            self.standings.learn(&accounts::load(tx, some).await?);
+            self.standings.learn(&accounts::standings(tx, some).await?);
         }
         let missing = self.standings.missing(named.iter().map(|(id, ..)| *id));
         let mut fresh = Vec::new();
@@ -428,7 +481,7 @@ impl<'a> Group<'a> {
         accounts::add(tx, &fresh).await?;
         if !fresh.is_empty() {
             // Somebody else may have added, or even decided, one of them meanwhile.
-            self.standings.learn(&accounts::load(tx, &missing).await?);
+            self.standings.learn(&accounts::standings(tx, &missing).await?);
         }
         Ok(())
     }
@@ -646,7 +699,7 @@ impl<'a> Group<'a> {
     }
 
     /// Remembers when each source was heard, and how its clock goes.
-    async fn hear(&self, tx: &mut Tx) -> Result<(), Error> {
+    async fn hear(&mut self, tx: &mut Tx) -> Result<(), Error> {
         let mut heard = BTreeMap::new();
         for event in self.events.iter().filter(|event| event.how == "told") {
             let offset = event
@@ -657,7 +710,10 @@ impl<'a> Group<'a> {
             *last = (last.0.max(event.received_at), offset.or(last.1));
         }
         for (source, (at, offset)) in heard {
-            sources::heard(tx, source, utc(at), offset).await?;
+            if self.app.recorder.is_news(source, at) {
+                sources::heard(tx, source, utc(at), offset).await?;
+                self.heard.push((source.to_owned(), at));
+            }
         }
         Ok(())
     }

@@ -63,7 +63,7 @@ impl App {
         let mut standings = Standings::default();
         let missing = standings.missing(events.iter().filter_map(|row| row.account_id));
         for some in missing.chunks(500) {
-            standings.learn(&accounts::load(&mut tx, some).await?);
+            standings.learn(&accounts::standings(&mut tx, some).await?);
         }
         let folded = fold(
             State::default(),

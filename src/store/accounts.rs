@@ -79,6 +79,33 @@ pub async fn load(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<AccountRow>, Error> {
     })?)
 }
 
+row! {
+    /// What a fold needs of an account.
+    pub struct StandingRow {
+        /// Derived from its source and its best name.
+        pub id: Uuid,
+        /// `undecided`, `person`, `pool` or `unresolved`.
+        pub standing: String,
+        /// The person, where it is one.
+        pub person_id: Option<Uuid>,
+    }
+}
+
+/// What is known of accounts.
+pub async fn standings(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<StandingRow>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(on!(tx, |c| {
+        let mut query = QueryBuilder::new("SELECT id, standing, person_id FROM accounts WHERE id IN (");
+        let mut list = query.separated(", ");
+        for id in padded(ids) {
+            list.push_bind(*id);
+        }
+        query.push(")").build_query_as().fetch_all(c).await
+    })?)
+}
+
 /// Adds accounts that nobody else added meanwhile.
 pub async fn add(tx: &mut Tx, accounts: &[AccountRow]) -> Result<(), Error> {
     for piece in pieces(accounts) {
