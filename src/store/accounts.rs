@@ -88,6 +88,8 @@ row! {
         pub standing: String,
         /// The person, where it is one.
         pub person_id: Option<Uuid>,
+        /// The rule that matched, or what kept every rule from matching.
+        pub rule: Option<String>,
     }
 }
 
@@ -97,7 +99,7 @@ pub async fn standings(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<StandingRow>, Er
         return Ok(Vec::new());
     }
     Ok(on!(tx, |c| {
-        let mut query = QueryBuilder::new("SELECT id, standing, person_id FROM accounts WHERE id IN (");
+        let mut query = QueryBuilder::new("SELECT id, standing, person_id, rule FROM accounts WHERE id IN (");
         let mut list = query.separated(", ");
         for id in padded(ids) {
             list.push_bind(*id);
