@@ -124,6 +124,25 @@ async fn every_generation_and_format_of_the_webhook_tells_the_same_story() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_names_its_user_by_the_login_name_alone_is_resolved_through_the_device() {
+    on_both(async |plan| {
+        let town = plan.hook(|hook| hook.fields = 15).open().await;
+
+        town.takes("W1", &["amina"]).await;
+        town.until_holds("W1", "amina").await;
+        town.returns("W1").await;
+        town.takes("W1", &["jonas"]).await;
+
+        town.until_owed(&["amina W1 verified"]).await;
+        town.until_holds("W1", "jonas").await;
+        town.until_at_rest().await;
+        assert_eq!(town.calls().len(), 1);
+        town.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_in_that_names_the_leaving_person_is_still_a_return() {
     on_both(async |plan| {
         let town = plan.hook(|hook| hook.check_in_carries = CheckInCarries::Leaver).open().await;
