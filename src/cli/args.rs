@@ -29,7 +29,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run everything: intake, API, console, revocations, sweeps
+    /// Run everything: intake, API, revocations, sweeps
     #[command(after_help = "Example:\n  handover serve --config /etc/handover/handover.toml")]
     Serve,
     /// Show the whole story on this machine, against a simulated Entra and UEM
@@ -76,7 +76,7 @@ pub enum Command {
 #[cfg(feature = "sandbox")]
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
-    /// End when the story is told, instead of leaving the console open
+    /// End when the story is told, instead of leaving the service open
     #[arg(long)]
     pub exit: bool,
 }

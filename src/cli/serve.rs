@@ -31,7 +31,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Service {
     /// Its deeds, for whoever runs in the same process.
     pub app: App,
-    /// Where the API and the console are.
+    /// Where the API is.
     pub api: SocketAddr,
     /// Where the UEM posts to.
     pub intake: SocketAddr,

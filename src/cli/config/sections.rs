@@ -8,7 +8,7 @@ use url::Url;
 use super::Secret;
 use super::tree::Section;
 
-/// `[server]`: API and console.
+/// `[server]`: the API.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// Address and port of the API and the console. Default: `127.0.0.1:8080`.

@@ -45,7 +45,7 @@ pub(crate) async fn examine(config: &Config, offline: bool, clock: Clock) -> Rep
     if !config.server.listen.ip().is_loopback() {
         report.doubt(
             "server.listen",
-            "API and console are reachable from other machines, as plain HTTP",
+            "the API is reachable from other machines, as plain HTTP",
             "put a TLS proxy before them, or listen on 127.0.0.1",
         );
     }
