@@ -411,11 +411,15 @@ fn align(row: &mut RevocationRow, fresh: &RevocationRow) {
     row.because = fresh.because;
     row.exposed_from = fresh.exposed_from;
     row.reason.clone_from(&fresh.reason);
-    let learned_who = row.person_id.is_none() && fresh.person_id.is_some();
-    let waits_for_who = row.state == Standpoint::NeedsOperator.name() && row.why.as_deref() == Some("unknown_person");
+    // Until something has been sent, whoever the account turns out to be is whom it is owed for.
+    let is_unsent = row.attempt_id.is_none() && Standpoint::named(&row.state).is_some_and(Standpoint::is_unsent);
+    let learned_who =
+        fresh.person_id.is_some() && (row.person_id.is_none() || (is_unsent && row.person_id != fresh.person_id));
+    let nobody_known = [Why::UnknownPerson, Why::SeveralPeople].map(|why| Some(why.name()));
+    let waits_for_who = row.state == Standpoint::NeedsOperator.name() && nobody_known.contains(&row.why.as_deref());
     let had_no_reason = row.state == Standpoint::Moot.name()
         && row.note.as_deref().is_some_and(|note| note == REASON_GONE || note == REASON_GONE_AFTER_A_TRY);
-    if row.person_id.is_none() {
+    if learned_who {
         row.person_id = fresh.person_id;
         row.account_id = row.account_id.or(fresh.account_id);
     }

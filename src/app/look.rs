@@ -82,7 +82,12 @@ impl App {
         let now = self.now();
         match decision {
             Ok(decision) => {
-                let wait = if let Decision::Unresolved(..) = decision { UNRESOLVED_FOR } else { DECIDED_FOR };
+                let wait = match decision {
+                    Decision::Unresolved(..) => UNRESOLVED_FOR,
+                    // The directory was not asked: it is, as soon as it answers.
+                    Decision::Named(..) if self.entra.is_some() => LONGEST_WAIT,
+                    Decision::Named(..) | Decision::Known(..) | Decision::Pool(_) => DECIDED_FOR,
+                };
                 // With a little chance in it, so that a census is not looked up again all at once.
                 let due = now.plus(wait + wait * u32::from(dice().0) / 4000);
                 self.decide(&account, decision, Some(utc(due))).await
