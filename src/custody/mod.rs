@@ -3,7 +3,7 @@
 //! The core is pure: it uses `std` and nothing else, reads no clock, throws no dice, and cannot fail. What is argued about is
 //! decided here; the other rooms do.
 //!
-//! [`fold`] turns what was said about a device into custodies and into what is owed; [`Stamps`] and [`answered_by_earlier`]
+//! [`fold()`] turns what was said about a device into custodies and into what is owed; [`Stamps`] and [`answered_by_earlier`]
 //! say what counts as an answer to it; [`after_answer`] says how to go on.
 
 mod attempt;
