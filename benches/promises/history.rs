@@ -41,9 +41,9 @@ enum Question {
 const QUESTIONS: [(Question, &str); 5] = [
     (Question::WhoAt, "who had it then"),
     (Question::OfDevice, "custodies of a device, newest 50"),
-    (Question::OfDeviceThen, "custodies of a device, an old hour"),
+    (Question::OfDeviceThen, "custodies of a device, an old minute"),
     (Question::OfPerson, "custodies of a person, newest 50"),
-    (Question::OfPersonThen, "custodies of a person, an old hour"),
+    (Question::OfPersonThen, "custodies of a person, an old minute"),
 ];
 
 /// # Errors
@@ -104,7 +104,7 @@ impl Past {
         let device = whose(&self.devices);
         let person = whose(&self.people);
         let at = begins(rand::random_range(self.custodies / 4..self.custodies * 3 / 4));
-        let then = Span { from: Some(at), to: Some(at + TimeDelta::hours(1)) };
+        let then = Span { from: Some(at), to: Some(at + TimeDelta::minutes(1)) };
         let page = Paging::new(Some(50), None);
         let started = Instant::now();
         let mut tx = self.store.read().await?;
