@@ -7,7 +7,11 @@ use crate::report::Report;
 /// # Errors
 /// When the service cannot be started or does not take the events.
 pub(crate) async fn measure(size: Size, report: &mut Report) -> anyhow::Result<()> {
-    let marks = if size == Size::Quick { [10_000, 50_000] } else { [100_000, 1_000_000] };
+    let marks = match size {
+        Size::Quick => [5_000, 20_000],
+        Size::Full => [50_000, 250_000],
+        Size::Large => [100_000, 1_000_000],
+    };
     let folder = tempfile::tempdir()?;
     let service = service(folder.path(), "").await?;
     let fleet = Fleet::new();

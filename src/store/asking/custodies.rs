@@ -167,8 +167,12 @@ macro_rules! custody {
     };
 }
 
+/// The stretches of a device follow one another, so that none older than the one at the span's beginning can reach into it:
+/// there the walk ends, however long the history before it is.
 const OF_DEVICE: &str = custody!(
     "WHERE s.device_id = $1 AND (s.started_at, s.id) < ($2, $3) AND s.holder <> 'pool'
+        AND s.started_at >= COALESCE((SELECT x.started_at FROM custodies x WHERE x.device_id = $1 AND x.started_at <= $4
+            ORDER BY x.started_at DESC LIMIT 1), $4)
         AND (s.ended_at IS NULL OR s.ended_at > $4) AND s.started_at < $5
      ORDER BY s.started_at DESC, s.id DESC LIMIT $6"
 );
