@@ -28,6 +28,7 @@ CREATE TABLE devices (
     head           jsonb NOT NULL,       -- the fold's state after every event
     base           jsonb NOT NULL,       -- the fold's state further back, where late events are folded from
     base_at        timestamptz,                -- the own time up to which `base` has folded; absent: from the beginning
+    confirmed_at   timestamptz,          -- when the source's inventory first showed it
     version        bigint NOT NULL,
     CHECK ((state = 'person') = (holder_person IS NOT NULL))
 );
@@ -89,6 +90,7 @@ CREATE TABLE accounts (
     CHECK ((standing = 'undecided') = (decided_at IS NULL))
 );
 CREATE INDEX accounts_due ON accounts (due_at, id) WHERE due_at IS NOT NULL;
+CREATE INDEX accounts_by_user_name ON accounts (source, lower(user_name)) WHERE uem_uuid IS NOT NULL;
 CREATE INDEX accounts_by_person ON accounts (person_id) WHERE person_id IS NOT NULL;
 
 -- What a source said, for good. Never changed but for `disposition` and `oddity`, which a fold may set.
@@ -111,6 +113,8 @@ CREATE TABLE events (
     raw          bytea NOT NULL
 );
 CREATE INDEX events_by_device ON events (device_id, at, id);
+-- What came later than the fold can take in is counted and shown.
+CREATE INDEX events_too_late ON events (received_at, id) WHERE disposition = 'too_late';
 CREATE INDEX events_by_account ON events (account_id, at) WHERE account_id IS NOT NULL;
 
 -- What an authenticated sender sent that could not be read. Can be read again later.
@@ -185,6 +189,8 @@ CREATE INDEX revocations_due ON revocations (urgency, due_at, id) WHERE state = 
 CREATE INDEX revocations_by_person ON revocations (person_id, owed_at, id);
 CREATE INDEX revocations_by_account ON revocations (account_id) WHERE account_id IS NOT NULL;
 CREATE INDEX revocations_by_device ON revocations (device_id, owed_at, id);
+CREATE INDEX revocations_unfinished ON revocations (device_id)
+    WHERE state IN ('open', 'in_flight', 'accepted', 'held', 'needs_operator');
 CREATE INDEX revocations_by_custody ON revocations (custody_id);
 CREATE INDEX revocations_by_state ON revocations (state, owed_at, id);
 CREATE INDEX revocations_by_time ON revocations (owed_at, id);

@@ -55,7 +55,7 @@ pub async fn decide(
         Decision::Named(upn, rule) => {
             ("person", Some(crate::app::record::person_by_upn(tx, &upn, now).await?.id), Some(rule), None)
         }
-        Decision::Unresolved(why, words) => ("unresolved", None, None, Some((why, words))),
+        Decision::Unresolved(why, words) => ("unresolved", None, Some(why.name()), Some((why, words))),
     };
     standing.clone_into(&mut row.standing);
     row.person_id = person;

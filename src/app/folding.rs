@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::app::{HANDOVER, Inner, names};
 use crate::custody::{
     AccountId, Custody, Departure, Event, EventId, Folded, Holder, How, Moment, Oddity, Owed, PersonId, Reason,
-    Standing, Standpoint, State, Subject, What, first_state, fold,
+    Standing, Standpoint, State, Subject, What, Why, first_state, fold, hold_if_not_in_inventory,
 };
 use crate::store::accounts::StandingRow;
 use crate::store::audit::Entry;
@@ -36,25 +36,42 @@ pub const REASON_GONE_TOO_LATE: &str = "a later event or fact took its reason aw
 
 /// What is known of accounts, for one fold.
 #[derive(Default)]
-pub struct Standings(HashMap<AccountId, Standing>);
+pub struct Standings {
+    known: HashMap<AccountId, Standing>,
+    several: HashSet<AccountId>,
+}
 
 impl Standings {
     /// Adds what the rows say.
     pub fn learn(&mut self, rows: &[StandingRow]) {
         for row in rows {
-            self.0.insert(AccountId(row.id.into_bytes()), standing(row));
+            let id = AccountId(row.id.into_bytes());
+            self.known.insert(id, standing(row));
+            if row.standing == "unresolved" && row.rule.as_deref() == Some(Why::SeveralPeople.name()) {
+                self.several.insert(id);
+            } else {
+                self.several.remove(&id);
+            }
         }
     }
 
     /// What is known of one account.
     pub fn of(&self, account: AccountId) -> Standing {
-        self.0.get(&account).copied().unwrap_or(Standing::Undecided)
+        self.known.get(&account).copied().unwrap_or(Standing::Undecided)
+    }
+
+    /// Why nobody can be revoked, where it is one of these accounts that is nobody we know.
+    pub fn trouble(&self, subject: Subject) -> Why {
+        match subject {
+            Subject::Account(account) if self.several.contains(&account) => Why::SeveralPeople,
+            Subject::Account(_) | Subject::Person(_) => Why::UnknownPerson,
+        }
     }
 
     /// Those of `ids` of which nothing has been loaded.
     pub fn missing(&self, ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
         let missing: HashSet<_> =
-            ids.into_iter().filter(|id| !self.0.contains_key(&AccountId(id.into_bytes()))).collect();
+            ids.into_iter().filter(|id| !self.known.contains_key(&AccountId(id.into_bytes()))).collect();
         missing.into_iter().collect()
     }
 }
@@ -160,7 +177,8 @@ pub fn oddity_name(oddity: Oddity) -> &'static str {
 /// What is owed, as a new row. `lateness` is that of the event that made it owed.
 pub fn revocation_row(
     app: &Inner,
-    device: Uuid,
+    device: &DeviceRow,
+    standings: &Standings,
     owed: &Owed,
     received_at: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -168,10 +186,13 @@ pub fn revocation_row(
     let custody = Uuid::from_bytes(owed.custody.0);
     let (state, why) =
         first_state(owed.subject, moment(received_at).since(owed.exposed_from), app.rules.act_within, app.rules.shadow);
+    let can_ask = app.sources.get(&device.source).is_some_and(|source| source.api.is_some());
+    let (state, why) = hold_if_not_in_inventory((state, why), !can_ask || device.confirmed_at.is_some());
+    let why = why.map(|why| if why == Why::UnknownPerson { standings.trouble(owed.subject) } else { why });
     let (person_id, account_id) = subject_columns(owed.subject);
     RevocationRow {
-        id: names::revocation_id(device, custody),
-        device_id: device,
+        id: names::revocation_id(device.id, custody),
+        device_id: device.id,
         custody_id: custody,
         person_id,
         account_id,
@@ -262,7 +283,7 @@ pub async fn fold_device_again(
     }
     let folded = fold(base, rows.iter().map(event), |account| standings.of(account), app.rules.policy());
     let changed = rewrite_custodies(tx, device.id, &base, &folded).await?;
-    let owes = reconcile_owed(app, tx, device.id, &rows, &folded).await?;
+    let owes = reconcile_owed(app, tx, device, &rows, &standings, &folded).await?;
     let oddities: Vec<_> =
         folded.oddities.iter().map(|(id, odd)| (Uuid::from_bytes(id.0), oddity_name(*odd).to_owned())).collect();
     recording::mark_odd(tx, &oddities).await?;
@@ -335,19 +356,20 @@ fn told(row: &CustodyRow) -> serde_json::Value {
 async fn reconcile_owed(
     app: &Inner,
     tx: &mut Tx,
-    device: Uuid,
+    device: &DeviceRow,
     events: &[FoldedEvent],
+    standings: &Standings,
     folded: &Folded,
 ) -> Result<bool, Error> {
     let received: HashMap<_, _> = events.iter().map(|row| (row.id, row.received_at)).collect();
-    let stored = revocations::of_device(tx, device, None).await?;
+    let stored = revocations::of_device(tx, device.id, None).await?;
     let mut stored: Vec<_> = stored.into_iter().filter(|row| received.contains_key(&row.because)).collect();
     let now = app.utc();
     let mut entries = Vec::new();
     let mut owes = false;
     for owed in &folded.owed {
         let received_at = received.get(&Uuid::from_bytes(owed.because.0)).copied().unwrap_or(now);
-        let fresh = revocation_row(app, device, owed, received_at, now);
+        let fresh = revocation_row(app, device, standings, owed, received_at, now);
         let same = |row: &RevocationRow| row.id == fresh.id;
         let moved = |row: &RevocationRow| {
             row.departed_by == fresh.departed_by
@@ -389,11 +411,15 @@ fn align(row: &mut RevocationRow, fresh: &RevocationRow) {
     row.because = fresh.because;
     row.exposed_from = fresh.exposed_from;
     row.reason.clone_from(&fresh.reason);
-    let learned_who = row.person_id.is_none() && fresh.person_id.is_some();
-    let waits_for_who = row.state == Standpoint::NeedsOperator.name() && row.why.as_deref() == Some("unknown_person");
+    // Until something has been sent, whoever the account turns out to be is whom it is owed for.
+    let is_unsent = row.attempt_id.is_none() && Standpoint::named(&row.state).is_some_and(Standpoint::is_unsent);
+    let learned_who =
+        fresh.person_id.is_some() && (row.person_id.is_none() || (is_unsent && row.person_id != fresh.person_id));
+    let nobody_known = [Why::UnknownPerson, Why::SeveralPeople].map(|why| Some(why.name()));
+    let waits_for_who = row.state == Standpoint::NeedsOperator.name() && nobody_known.contains(&row.why.as_deref());
     let had_no_reason = row.state == Standpoint::Moot.name()
         && row.note.as_deref().is_some_and(|note| note == REASON_GONE || note == REASON_GONE_AFTER_A_TRY);
-    if row.person_id.is_none() {
+    if learned_who {
         row.person_id = fresh.person_id;
         row.account_id = row.account_id.or(fresh.account_id);
     }
@@ -454,4 +480,29 @@ pub async fn advance_base(app: &Inner, tx: &mut Tx, device: Uuid, cutoff: Moment
     device.base_at = Some(utc(cutoff));
     device.version += 1;
     recording::save_devices(tx, &[device]).await
+}
+
+/// The inventory shows a device that we only knew from events: what waited for that may go (E9). Says whether something may.
+pub async fn confirm(app: &Inner, tx: &mut Tx, device: Uuid) -> Result<bool, Error> {
+    let Some(mut device) = recording::lock_devices(tx, &[device]).await?.pop() else { return Ok(false) };
+    if device.confirmed_at.is_some() {
+        return Ok(false);
+    }
+    let now = app.utc();
+    device.confirmed_at = Some(now);
+    device.version += 1;
+    recording::save_devices(tx, std::slice::from_ref(&device)).await?;
+    let mut released = Vec::new();
+    for mut row in revocations::of_device(tx, device.id, None).await? {
+        if row.state == Standpoint::Held.name() && row.why.as_deref() == Some(Why::UnknownDevice.name()) {
+            let before = row.clone();
+            Standpoint::Open.name().clone_into(&mut row.state);
+            row.why = None;
+            row.due_at = now;
+            save(tx, &row).await?;
+            released.push(revised(app, &before, &row));
+        }
+    }
+    audit::write(tx, &released).await?;
+    Ok(!released.is_empty())
 }

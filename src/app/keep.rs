@@ -1,9 +1,11 @@
 //! Keeping house: what has to happen now and then, whoever asks.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::app::{App, folding};
-use crate::custody::Standpoint;
+use crate::custody::{Moment, Standpoint};
 use crate::store::times::{moment, utc};
 use crate::store::{Error, accounts, recording, revocations, sources};
 
@@ -12,6 +14,24 @@ const BATCH: i64 = 200;
 
 /// How far a base may fall behind before it is moved.
 const BASE_SLACK: Duration = Duration::from_secs(24 * 3600);
+
+/// How long an alarm that has rung stays quiet before it rings again.
+const QUIET: Duration = Duration::from_secs(15 * 60);
+
+/// When each alarm rang last. Lost with the process: it then rings once more.
+#[derive(Default)]
+pub struct Alarms(Mutex<HashMap<String, Moment>>);
+
+impl Alarms {
+    fn may_ring(&self, name: &str, now: Moment) -> bool {
+        let mut rung = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = rung.get(name).is_some_and(|last| now.since(*last) < QUIET);
+        if !quiet {
+            rung.insert(name.to_owned(), now);
+        }
+        !quiet
+    }
+}
 
 /// From when on a token that cannot be renewed is an alarm (G12).
 const TOKEN_RUNS_OUT: Duration = Duration::from_secs(15 * 60);
@@ -67,7 +87,10 @@ impl App {
         metrics::gauge!("handover_oldest_owed_seconds").set(age.as_secs_f64());
         if let Some(entra) = &self.entra {
             let health = entra.token_health();
-            if health.fault.is_some() && health.expires_in.is_some_and(|left| left < TOKEN_RUNS_OUT) {
+            if health.fault.is_some()
+                && health.expires_in.is_some_and(|left| left < TOKEN_RUNS_OUT)
+                && self.alarms.may_ring("the token for Graph", self.now())
+            {
                 tracing::error!("the token for Graph runs out and cannot be renewed");
             }
         }
@@ -81,7 +104,7 @@ impl App {
             let (Some(source), Some(last)) = (self.sources.get(&row.name), row.last_heard_at) else { continue };
             let silent = self.now().since(moment(last));
             metrics::gauge!("handover_source_silent_seconds", "source" => row.name.clone()).set(silent.as_secs_f64());
-            if silent > source.silence {
+            if silent > source.silence && self.alarms.may_ring(&row.name, self.now()) {
                 tracing::error!(
                     source.name = row.name,
                     source.silent_seconds = silent.as_secs(),

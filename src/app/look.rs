@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::app::facts::{self, Decision};
 use crate::app::record::{Incoming, Refused};
-use crate::app::{App, Source, dice, names};
+use crate::app::{App, Source, dice, folding, names};
 use crate::custody::{Moment, Why};
 use crate::entra::{Finding, Found, PersonName};
 use crate::intake::workspace_one::rest::{By, Candidate, ReadDevice, ReadUser, UemError, UserRef, candidates};
@@ -64,7 +64,7 @@ impl App {
             stream::iter(due_accounts).map(|account| self.look_up(account)).buffer_unordered(AT_ONCE).collect().await;
         looked.into_iter().collect::<Result<(), _>>()?;
 
-        let due_looks = looks::due(&mut self.store.read().await?, now, BATCH).await?;
+        let due_looks = looks::due(&mut self.store.read().await?, now, self.never(), BATCH).await?;
         done += due_looks.len();
         let looked: Vec<_> =
             stream::iter(due_looks).map(|look| self.look_at(look)).buffer_unordered(AT_ONCE).collect().await;
@@ -82,7 +82,12 @@ impl App {
         let now = self.now();
         match decision {
             Ok(decision) => {
-                let wait = if let Decision::Unresolved(..) = decision { UNRESOLVED_FOR } else { DECIDED_FOR };
+                let wait = match decision {
+                    Decision::Unresolved(..) => UNRESOLVED_FOR,
+                    // The directory was not asked: it is, as soon as it answers.
+                    Decision::Named(..) if self.entra.is_some() => LONGEST_WAIT,
+                    Decision::Named(..) | Decision::Known(..) | Decision::Pool(_) => DECIDED_FOR,
+                };
                 // With a little chance in it, so that a census is not looked up again all at once.
                 let due = now.plus(wait + wait * u32::from(dice().0) / 4000);
                 self.decide(&account, decision, Some(utc(due))).await
@@ -146,11 +151,19 @@ impl App {
         if source.people.is_pool(&names) {
             return Ok(Decision::Pool("pool_accounts"));
         }
-        let (Some(api), Some(user)) = (&source.api, UserRef::of(&names)) else {
+        let Some(api) = &source.api else {
             return Ok(match source.people.upn(&names) {
                 Some(upn) => self.ask_directory(vec![Candidate { by: By::Upn, value: upn }], "upn_from").await?,
                 None => Decision::Unresolved(Why::UnknownPerson, String::from("the UEM gives no user to ask for")),
             });
+        };
+        // The oldest events name a user by the login name alone. The look at the device tells the uuid that goes with it.
+        let namesake = match UserRef::of(&names) {
+            Some(_) => None,
+            None => self.namesake(account).await.map_err(|_| None)?,
+        };
+        let Some(user) = UserRef::of(namesake.as_ref().unwrap_or(&names)) else {
+            return Err(Some("the event names its user by the login name alone, and no device shows whose that is"));
         };
         match api.user(user).await {
             Ok(seen) => match seen.value {
@@ -163,6 +176,19 @@ impl App {
                 Err(None)
             }
         }
+    }
+
+    /// The one account of the same source that has the same login name and can be asked for.
+    async fn namesake(&self, account: &AccountRow) -> Result<Option<AccountNames>, Error> {
+        let Some(name) = &account.user_name else { return Ok(None) };
+        let mut tx = self.store.read().await?;
+        let mut found = accounts::namesakes(&mut tx, &account.source, &name.to_ascii_lowercase()).await?;
+        Ok(match (found.pop(), found.is_empty()) {
+            (Some(one), true) => {
+                Some(AccountNames { uuid: one.uem_uuid, id: one.uem_id, user_name: one.user_name, email: one.email })
+            }
+            _ => None,
+        })
     }
 
     async fn resolve(&self, user: &ReadUser) -> Result<Decision, Option<&'static str>> {
@@ -285,6 +311,9 @@ impl App {
         read: ReadDevice,
         at: Option<Moment>,
     ) -> Result<(), Error> {
+        if device.confirmed_at.is_none() {
+            self.confirm(device.id).await?;
+        }
         let account = read.account.as_ref().map(|names| names::account_id(&source.name, names));
         if !look.settled {
             if let (Some(id), Some(names)) = (account, &read.account) {
@@ -305,6 +334,17 @@ impl App {
             }
         }
         self.end_look(look).await
+    }
+
+    /// Writes down that the inventory shows a device.
+    pub(crate) async fn confirm(&self, device: Uuid) -> Result<(), Error> {
+        let mut tx = self.store.write().await?;
+        let released = folding::confirm(self, &mut tx, device).await?;
+        tx.commit().await?;
+        if released {
+            self.owing.notify_one();
+        }
+        Ok(())
     }
 
     /// The source does not know the device. That convicts only where the last whole sweep missed it too.

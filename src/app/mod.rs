@@ -5,8 +5,8 @@
 //! | an event arrives and is written down, and what follows from it | [`receive`], [`record`], [`folding`] |
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
-//! | a revocation is paid, and proven | [`pay`], [`prove`] |
-//! | a person says how to go on | [`operate`] |
+//! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
+//! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
 //! | everything is folded again and compared | [`replay`] |
 //!
@@ -24,7 +24,9 @@ pub mod receive;
 pub mod record;
 pub mod replay;
 pub mod run;
+pub mod settle;
 pub mod sweep;
+pub mod tokens;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -85,7 +87,7 @@ impl Default for Rulebook {
 
 impl Rulebook {
     /// What the fold has to know of it. A read is worthless for half the settling time, so that the look taken after the
-    /// whole of it counts, whatever the source's clock rounds off.
+    /// whole of it counts, although the source's `Date` is cut to the second. That holds from two seconds on.
     pub fn policy(&self) -> Policy {
         Policy { revoke_on: self.revoke_on, settle: self.settle / 2 }
     }
@@ -137,6 +139,7 @@ pub struct Inner {
     pub proving: Notify,
     /// The listing of the last complete sweep, by source.
     pub listed: sweep::Listings,
+    alarms: keep::Alarms,
     recorder: record::Recorder,
 }
 
@@ -172,6 +175,7 @@ impl App {
                 looking: Notify::new(),
                 proving: Notify::new(),
                 listed: sweep::Listings::default(),
+                alarms: keep::Alarms::default(),
                 recorder,
             }),
         };
@@ -195,6 +199,12 @@ impl Inner {
         times::utc(self.now())
     }
 
+    /// The moment after which nothing waits: what is due later than this was put off by a clock that has been put back since
+    /// (E8).
+    pub fn never(&self) -> DateTime<Utc> {
+        times::utc(self.now().plus(LONGEST_WAIT))
+    }
+
     /// An id that sorts by time.
     pub fn new_id(&self) -> Uuid {
         let micros = u64::try_from(self.now().0).unwrap_or(0);
@@ -216,6 +226,9 @@ impl Inner {
         }
     }
 }
+
+/// Longer than anything is ever put off: a quarter of an hour, or ten minutes of somebody's `Retry-After`.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// A throw of the dice.
 pub(crate) fn dice() -> Dice {

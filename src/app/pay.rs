@@ -1,4 +1,4 @@
-//! Paying: a revocation that is due becomes a call to Graph, and its outcome is written down.
+//! Paying: a revocation that is due becomes a call to Graph. What comes of it is written down in [`super::settle`].
 //!
 //! The promises: the intent is on stable storage before the call (R6); at most one attempt is in flight for a person (R7); it
 //! covers every revocation of that person that was written down before it, and none after; just before it, everything is
@@ -11,40 +11,38 @@
 //!   intent, past everything that earlier attempts can have done: proven. Anything else: sent again;
 //! * after the outcome: it is written down, and reading back goes on.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::json;
 use sqlx::types::Json;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::app::look::Turn;
+use crate::app::settle::{apply, stamps, tried, verdict_name};
 use crate::app::{App, HANDOVER, dice, folding};
-use crate::custody::{
-    Dice, Moment, Stamps, Standpoint, Step, Tries, Verdict, Why, after_answer, after_lost_answer, answered_by_earlier,
-};
-use crate::entra::{Answer, Entra, Finding, Permissions, Stamp};
+use crate::custody::{Moment, Stamps, Standpoint, Verdict, Why, after_answer, answered_by_earlier};
+use crate::entra::{Answer, CircuitState, Entra, Finding, Stamp};
 use crate::store::accounts::PersonRow;
 use crate::store::attempts::AttemptRow;
 use crate::store::audit::Entry;
 use crate::store::revocations::RevocationRow;
 use crate::store::times::{moment, utc};
-use crate::store::{Error, Tx, accounts, attempts, audit, revocations, sources};
+use crate::store::{Error, accounts, attempts, audit, revocations, sources};
 
 /// How often a lease is renewed (R9).
 const RENEW: Duration = Duration::from_secs(10);
 
-/// When the stamp is read after an answer was lost, each counted from the read before.
-const AFTER_LOST: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(2), Duration::from_secs(4)];
-
-/// How long a fault of our own configuration waits before it is tried again (G3).
-const CONFIGURATION: Duration = Duration::from_secs(900);
+/// How long a turn that waits for an answer looks away from what else is due, when no bell rings.
+const LOOK_ANYWAY: Duration = Duration::from_millis(500);
 
 /// How many orphaned attempts are taken up in one turn.
 const ORPHANS: i64 = 32;
 
-/// What the name of a person in the database no longer leads to.
+/// Whether something can be sent for a person.
 enum Payable {
     /// This person, at this object id.
     Yes(PersonRow, Uuid),
@@ -53,26 +51,80 @@ enum Payable {
 }
 
 impl App {
-    /// Works through what is due now, once.
+    /// Works through what is due, until nothing is.
     ///
     /// # Errors
     /// When the database fails. What the directory does wrong is not an error here: it is written down and tried again.
     pub async fn pay(&self) -> Result<Turn, Error> {
+        self.pay_until(&CancellationToken::new()).await
+    }
+
+    /// The same, beginning nothing new once `stop` is called. One call that hangs, or whose answer was lost, keeps nobody
+    /// else waiting: whatever becomes due meanwhile is begun beside it.
+    pub(crate) async fn pay_until(&self, stop: &CancellationToken) -> Result<Turn, Error> {
         let Some(entra) = self.entra.clone() else { return Ok(Turn::Idle) };
         if self.rules.shadow {
             return Ok(Turn::Idle);
         }
-        let taken_over = self.take_over(&entra).await?;
-        let limit = i64::try_from(self.rules.workers).unwrap_or(1).saturating_mul(4);
-        let due = revocations::due_people(&mut self.store.read().await?, self.utc(), limit).await?;
-        let worked = taken_over + due.len();
-        let paid: Vec<_> = stream::iter(due)
-            .map(|due| self.pay_person(&entra, due.person_id))
-            .buffer_unordered(self.rules.workers.max(1))
-            .collect()
-            .await;
-        paid.into_iter().collect::<Result<(), _>>()?;
-        Ok(if worked == 0 { Turn::Idle } else { Turn::Worked(worked) })
+        let workers = self.rules.workers.max(1);
+        let limit = i64::try_from(workers).unwrap_or(1).saturating_mul(4);
+        let mut under_way = FuturesUnordered::new();
+        let mut whom = HashSet::new();
+        let mut worked = 0;
+        let mut ended = Ok(());
+        loop {
+            if ended.is_ok() && !stop.is_cancelled() {
+                // Those left behind come on top of the workers' number: they only read.
+                match self.claimable(limit).await {
+                    Ok((left_behind, due)) => {
+                        for (attempt, object_id) in left_behind {
+                            whom.insert(attempt.person_id);
+                            under_way.push(self.pay_one(&entra, attempt.person_id, Some((attempt, object_id))));
+                        }
+                        for person in due {
+                            if under_way.len() < workers && whom.insert(person) {
+                                under_way.push(self.pay_one(&entra, person, None));
+                            }
+                        }
+                    }
+                    Err(error) => ended = Err(error),
+                }
+            }
+            tokio::select! {
+                paid = under_way.next() => {
+                    let Some((person, paid)) = paid else { break };
+                    whom.remove(&person);
+                    worked += 1;
+                    ended = ended.and(paid);
+                }
+                () = self.owing.notified() => {}
+                () = tokio::time::sleep(LOOK_ANYWAY) => {}
+            }
+        }
+        ended.map(|()| if worked == 0 { Turn::Idle } else { Turn::Worked(worked) })
+    }
+
+    /// What was left behind, and who is due.
+    async fn claimable(&self, limit: i64) -> Result<(Vec<(AttemptRow, Uuid)>, Vec<Uuid>), Error> {
+        let left_behind = self.take_over().await?;
+        let due = revocations::due_people(&mut self.store.read().await?, self.utc(), self.never(), limit).await?;
+        Ok((left_behind, due.into_iter().map(|due| due.person_id).collect()))
+    }
+
+    async fn pay_one(
+        &self,
+        entra: &Entra,
+        person: Uuid,
+        left_behind: Option<(AttemptRow, Uuid)>,
+    ) -> (Uuid, Result<(), Error>) {
+        let paid = match left_behind {
+            Some((attempt, object_id)) => {
+                let lost = Answer::lost(attempt.id);
+                self.settle(entra, attempt, object_id, lost).await
+            }
+            None => self.pay_person(entra, person).await,
+        };
+        (person, paid)
     }
 
     async fn pay_person(&self, entra: &Entra, person: Uuid) -> Result<(), Error> {
@@ -178,11 +230,10 @@ impl App {
     ) -> Result<Option<AttemptRow>, Error> {
         let mut tx = self.store.write().await?;
         let rows = revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await?;
-        let now = self.utc();
-        let rows: Vec<_> = rows.into_iter().filter(|row| row.owed_at <= now).collect();
         if rows.is_empty() {
             return Ok(None);
         }
+        let now = self.utc();
         let lease = tx.clock(now).await? + self.rules.lease;
         let earlier = attempts::newest_effect(&mut tx, person.id).await?;
         let collateral = attempts::open_custodies(&mut tx, person.id).await?;
@@ -207,6 +258,14 @@ impl App {
             stamp_after: None,
             collateral: Json(collateral),
         };
+        if let Some(then) = tellable(&attempt) {
+            for mut row in rows {
+                row.due_at = then;
+                folding::save(&mut tx, &row).await?;
+            }
+            tx.commit().await?;
+            return Ok(None);
+        }
         let covers: Vec<_> = rows.iter().map(|row| row.id).collect();
         if !attempts::begin(&mut tx, &attempt, &covers).await? {
             return Ok(None);
@@ -245,191 +304,20 @@ impl App {
         }
     }
 
-    async fn keep(&self, attempt: &AttemptRow) -> Result<(), Error> {
+    pub(crate) async fn keep(&self, attempt: &AttemptRow) -> Result<(), Error> {
         let mut tx = self.store.write().await?;
         let until = tx.clock(self.utc()).await? + self.rules.lease;
         attempts::renew(&mut tx, attempt.id, &self.owner, until).await?;
         tx.commit().await
     }
 
-    /// Writes down what came of a call.
-    async fn settle(
-        &self,
-        entra: &Entra,
-        mut attempt: AttemptRow,
-        object_id: Uuid,
-        mut answer: Answer,
-    ) -> Result<(), Error> {
-        let now = self.now();
-        if answer.verdict == Verdict::Misled && answer.sent {
-            tracing::error!(attempt.id = %attempt.id, "something other than Graph answered attempt {}", attempt.id);
-            answer.verdict = Verdict::Ambiguous;
-        }
-        attempt.outcome = Some(verdict_name(answer.verdict).to_owned());
-        attempt.status = answer.status.map(i64::from);
-        attempt.error_code = answer.error_code;
-        attempt.request_id = answer.request_id;
-        attempt.graph_date = answer.graph_date.map(utc);
-        let ours = answer.verdict == Verdict::Forbidden && self.may_not_revoke(entra).await;
-        let mut blind = false;
-        if answer.verdict == Verdict::Ambiguous {
-            match self.read_after_lost_answer(entra, &attempt, object_id).await? {
-                Lost::Effective(stamp) => return self.prove_lost(attempt, stamp).await,
-                Lost::Unseen => {}
-                Lost::Unreadable => blind = true,
-            }
-        }
-        let verdict = answer.verdict;
-        let outcome = move |tries: Tries, dice: Dice| {
-            if ours {
-                Step::Again(now.plus(CONFIGURATION))
-            } else if verdict == Verdict::Ambiguous {
-                after_lost_answer(!blind, tries, now, dice)
-            } else {
-                after_answer(verdict, tries, now, dice)
-            }
-        };
-        self.write_outcome(attempt, answer.verdict, blind, outcome).await
-    }
-
-    async fn write_outcome(
-        &self,
-        mut attempt: AttemptRow,
-        verdict: Verdict,
-        blind: bool,
-        outcome: impl Fn(Tries, Dice) -> Step,
-    ) -> Result<(), Error> {
-        let now = self.utc();
-        let mut tx = self.store.write().await?;
-        let rows = self.covered(&mut tx, &attempt).await?;
-        let accepted = verdict == Verdict::Accepted;
-        attempt.ended_at = Some(now);
-        attempt.state = String::from(if accepted { "accepted" } else { "failed" });
-        let mut entries = Vec::new();
-        for mut row in rows {
-            let tries = tried(&mut row, verdict, blind);
-            let step = outcome(tries, dice());
-            if let Step::ReadBack(at) = step {
-                attempt.read_at = Some(utc(at));
-                Standpoint::Accepted.name().clone_into(&mut row.state);
-                row.accepted_at = Some(now);
-                (row.failed, row.unfound, row.blind) = (0, 0, 0);
-            } else {
-                apply(&mut row, step, now);
-            }
-            folding::save(&mut tx, &row).await?;
-            entries.push(self.about(
-                &row,
-                "attempt.ended",
-                json!({ "attempt": attempt.id, "outcome": attempt.outcome, "state": row.state }),
-            ));
-        }
-        if !attempts::end(&mut tx, &attempt, &self.owner).await? {
-            // Somebody took it over while we were away: what we know of it, they know or will find out.
-            tracing::warn!(attempt.id = %attempt.id, "attempt {} is not ours any more", attempt.id);
-            return Ok(());
-        }
-        audit::write(&mut tx, &entries).await?;
-        tx.commit().await?;
-        if accepted {
-            self.proving.notify_one();
-        } else {
-            tracing::warn!(attempt.id = %attempt.id, attempt.outcome = attempt.outcome, attempt.status = attempt.status,
-                "attempt {} did not revoke: {}", attempt.id, verdict_name(verdict));
-        }
-        Ok(())
-    }
-
-    /// Reads the stamp a few times after an answer was lost (G8).
-    async fn read_after_lost_answer(
-        &self,
-        entra: &Entra,
-        attempt: &AttemptRow,
-        object_id: Uuid,
-    ) -> Result<Lost, Error> {
-        let offset = TimeDelta::microseconds(attempt.graph_offset_us.or(entra.clock_offset()).unwrap_or(0));
-        let began = moment(attempt.began_at + offset);
-        let mut lost = Lost::Unreadable;
-        for wait in AFTER_LOST {
-            tokio::time::sleep(wait).await;
-            self.keep(attempt).await?;
-            match entra.stamp(object_id).await.stamp {
-                Stamp::Read { stamp: Some(read), .. } => {
-                    if stamps(attempt).show_effect(read, began, self.rules.clock_skew, false) {
-                        return Ok(Lost::Effective(read));
-                    }
-                    lost = Lost::Unseen;
-                }
-                Stamp::Read { stamp: None, .. } | Stamp::Unreadable => {}
-                Stamp::Gone | Stamp::NotNow(_) => lost = Lost::Unseen,
-            }
-        }
-        Ok(lost)
-    }
-
-    /// The answer was lost, and its effect was seen all the same.
-    async fn prove_lost(&self, mut attempt: AttemptRow, stamp: Moment) -> Result<(), Error> {
-        let now = self.utc();
-        let mut tx = self.store.write().await?;
-        let rows = self.covered(&mut tx, &attempt).await?;
-        attempt.state = String::from("verified");
-        attempt.outcome = Some(verdict_name(Verdict::Ambiguous).to_owned());
-        attempt.ended_at = Some(now);
-        attempt.stamp_after = Some(utc(stamp));
-        if !attempts::end(&mut tx, &attempt, &self.owner).await? {
-            return Ok(());
-        }
-        self.verify_rows(&mut tx, &attempt, rows, now).await?;
-        tx.commit().await
-    }
-
-    /// Marks what an attempt covers as verified.
-    pub(crate) async fn verify_rows(
-        &self,
-        tx: &mut Tx,
-        attempt: &AttemptRow,
-        rows: Vec<RevocationRow>,
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        if let Some(stamp) = attempt.stamp_after {
-            accounts::prove_stamp(tx, attempt.person_id, stamp).await?;
-        }
-        let mut entries = Vec::new();
-        for mut row in rows {
-            Standpoint::Verified.name().clone_into(&mut row.state);
-            row.accepted_at = row.accepted_at.or(Some(now));
-            row.verified_at = Some(now);
-            row.closed_at = Some(now);
-            row.why = None;
-            folding::save(tx, &row).await?;
-            let exposed = moment(now).since(moment(row.exposed_from));
-            metrics::histogram!("handover_exposure_seconds").record(exposed.as_secs_f64());
-            entries.push(self.about(
-                &row,
-                "revocation.verified",
-                json!({ "attempt": attempt.id, "stamp": attempt.stamp_after }),
-            ));
-        }
-        audit::write(tx, &entries).await
-    }
-
-    /// The revocations that an attempt covers and that still wait for its outcome.
-    pub(crate) async fn covered(&self, tx: &mut Tx, attempt: &AttemptRow) -> Result<Vec<RevocationRow>, Error> {
-        let rows = revocations::of_attempt(tx, attempt.id).await?;
-        let waits = |row: &RevocationRow| {
-            row.attempt_id == Some(attempt.id)
-                && [Standpoint::InFlight.name(), Standpoint::Accepted.name()].contains(&row.state.as_str())
-        };
-        Ok(rows.into_iter().filter(waits).collect())
-    }
-
     /// Takes over attempts whose owner's time is up. Their outcome is not known.
-    async fn take_over(&self, entra: &Entra) -> Result<usize, Error> {
+    async fn take_over(&self) -> Result<Vec<(AttemptRow, Uuid)>, Error> {
         let mut tx = self.store.read().await?;
         let now = tx.clock(self.utc()).await?;
         let orphans = attempts::orphaned(&mut tx, now, ORPHANS).await?;
         drop(tx);
-        let mut taken = 0;
+        let mut taken = Vec::new();
         for mut attempt in orphans {
             let mut tx = self.store.write().await?;
             let now = tx.clock(self.utc()).await?;
@@ -439,27 +327,27 @@ impl App {
             }
             tx.commit().await?;
             attempt.owner.clone_from(&self.owner);
-            taken += 1;
             tracing::warn!(attempt.id = %attempt.id, "took over attempt {}, whose outcome was not written down", attempt.id);
             let person = accounts::person(&mut self.store.read().await?, attempt.person_id).await?;
             let Some(object_id) = person.and_then(|person| person.object_id) else { continue };
-            let lost = Answer::lost(attempt.id);
-            self.settle(entra, attempt, object_id, lost).await?;
+            taken.push((attempt, object_id));
         }
         Ok(taken)
     }
 
-    /// Whether the token itself says that we may revoke nobody: then a 403 is our own fault, not the person's (G3).
-    async fn may_not_revoke(&self, entra: &Entra) -> bool {
-        match entra.token_facts().await.map(|facts| facts.permissions) {
-            Ok(Permissions::Read { missing, .. }) => missing.contains(&"User.RevokeSessions.All"),
-            Ok(Permissions::Opaque) | Err(_) => false,
-        }
-    }
-
-    /// Tries again later what could not even be begun.
+    /// Tries again later what could not even be begun. While nothing goes out at all, that is no try: it goes on as soon as
+    /// somebody may knock again.
     async fn put_off_all(&self, person: &PersonRow, verdict: Verdict) -> Result<(), Error> {
         let now = self.now();
+        if let Some(CircuitState::Open { next_probe, .. }) = self.entra.as_ref().map(Entra::circuit) {
+            let jitter = Duration::from_millis(u64::from(dice().0));
+            let mut tx = self.store.write().await?;
+            for mut row in revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await? {
+                row.due_at = utc(next_probe.max(now).plus(jitter));
+                folding::save(&mut tx, &row).await?;
+            }
+            return tx.commit().await;
+        }
         let mut tx = self.store.write().await?;
         let mut entries = Vec::new();
         for mut row in revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await? {
@@ -500,65 +388,14 @@ impl App {
     }
 }
 
-/// What the stamp showed after an answer was lost.
-enum Lost {
-    /// The effect.
-    Effective(Moment),
-    /// No effect, or not yet.
-    Unseen,
-    /// Nothing: it may not be read.
-    Unreadable,
-}
-
-/// What is known about the stamp around an attempt.
-pub(crate) fn stamps(attempt: &AttemptRow) -> Stamps {
-    Stamps { before: attempt.stamp_before.map(moment), verified: attempt.stamp_verified.map(moment) }
-}
-
-/// Counts a try that did not succeed.
-fn tried(row: &mut RevocationRow, verdict: Verdict, blind: bool) -> Tries {
-    row.failed += 1;
-    row.unfound = if verdict == Verdict::Unfound { row.unfound + 1 } else { 0 };
-    row.blind = if blind { row.blind + 1 } else { 0 };
-    let count = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-    Tries { failed: count(row.failed), unfound: count(row.unfound), blind: count(row.blind) }
-}
-
-/// Writes a step that is not success into a revocation.
-fn apply(row: &mut RevocationRow, step: Step, now: DateTime<Utc>) {
-    match step {
-        Step::Again(at) | Step::ReadBack(at) => {
-            Standpoint::Open.name().clone_into(&mut row.state);
-            row.due_at = utc(at);
-        }
-        Step::ReadNow => {
-            Standpoint::Open.name().clone_into(&mut row.state);
-            row.due_at = now;
-        }
-        Step::Gone => {
-            Standpoint::Moot.name().clone_into(&mut row.state);
-            row.note = Some(String::from("the account is deleted in the directory"));
-            row.closed_at = Some(now);
-        }
-        Step::Operator(why) => {
-            let state = if why == Why::Unreadable { Standpoint::Held } else { Standpoint::NeedsOperator };
-            state.name().clone_into(&mut row.state);
-            row.why = Some(why.name().to_owned());
-        }
-    }
-}
-
-/// The name of a verdict in SQL, JSON and metrics.
-pub fn verdict_name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Accepted => "accepted",
-        Verdict::Throttled(_) => "throttled",
-        Verdict::Unavailable(_) => "unavailable",
-        Verdict::Ambiguous => "ambiguous",
-        Verdict::Misled => "misled",
-        Verdict::Credentials => "credentials",
-        Verdict::Forbidden => "forbidden",
-        Verdict::Unfound => "unfound",
-        Verdict::Refused => "refused",
-    }
+/// Stamps have whole seconds: an effect in the second of an earlier one could never be told from it. So an attempt that
+/// would fall into it waits, until this time. A stamp further ahead is no matter of seconds, and is not waited for.
+fn tellable(attempt: &AttemptRow) -> Option<DateTime<Utc>> {
+    const LONGEST: TimeDelta = TimeDelta::seconds(3);
+    let Stamps { before, verified } = stamps(attempt);
+    let known = before.max(verified)?;
+    let next_second = utc(Moment(known.0 - known.0.rem_euclid(1_000_000) + 1_000_000));
+    // The offset is never more than it truly is, as `Date` is cut to the second: by then it is that second at Graph too.
+    let then = next_second - TimeDelta::microseconds(attempt.graph_offset_us.unwrap_or(0));
+    (attempt.began_at < then && then - attempt.began_at <= LONGEST).then_some(then)
 }

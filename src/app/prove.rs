@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 
 use crate::app::look::Turn;
-use crate::app::{App, folding, pay};
+use crate::app::{App, folding, settle};
 use crate::custody::{Moment, Standpoint, next_read};
 use crate::entra::{Entra, Stamp};
 use crate::store::attempts::AttemptRow;
@@ -26,7 +26,7 @@ impl App {
     /// When the database fails.
     pub async fn prove(&self) -> Result<Turn, Error> {
         let Some(entra) = self.entra.clone() else { return Ok(Turn::Idle) };
-        let due = attempts::to_read(&mut self.store.read().await?, self.utc(), BATCH).await?;
+        let due = attempts::to_read(&mut self.store.read().await?, self.utc(), self.never(), BATCH).await?;
         let read = due.len();
         let done: Vec<_> =
             stream::iter(due).map(|attempt| self.read_back(&entra, attempt)).buffer_unordered(AT_ONCE).collect().await;
@@ -70,7 +70,7 @@ impl App {
 
     fn shows(&self, attempt: &AttemptRow, read: Moment) -> bool {
         let answered = attempt.graph_date.unwrap_or(attempt.began_at);
-        pay::stamps(attempt).show_effect(read, moment(answered), self.rules.clock_skew, true)
+        settle::stamps(attempt).show_effect(read, moment(answered), self.rules.clock_skew, true)
     }
 
     async fn write_proof(&self, attempt: AttemptRow, reads: i64, now: DateTime<Utc>) -> Result<(), Error> {

@@ -622,7 +622,7 @@ impl<'a> Group<'a> {
             let because = Uuid::from_bytes(owed.because.0);
             let received =
                 events.iter().find(|(row, _)| row.id == because).map_or(self.now, |(row, _)| row.received_at);
-            let row = folding::revocation_row(self.app, device.id, owed, received, self.now);
+            let row = folding::revocation_row(self.app, device, &self.standings, owed, received, self.now);
             self.audit.push(folding::owed_entry(self.app, &row));
             self.owed.push(row);
             self.owes = true;
@@ -739,6 +739,7 @@ fn new_device(id: Uuid, source: &str) -> DeviceRow {
         head: Json(Snapshot::default()),
         base: Json(Snapshot::default()),
         base_at: None,
+        confirmed_at: None,
         version: 0,
     }
 }
@@ -759,6 +760,9 @@ fn learn_names(row: &mut DeviceRow, event: &Incoming) {
     learn(&mut row.asset_number, &event.device.asset_number);
     learn(&mut row.site, &event.device.site);
     row.source.clone_from(&event.source);
+    if event.how == "read" {
+        row.confirmed_at = row.confirmed_at.or(Some(utc(event.received_at)));
+    }
 }
 
 /// The person known by a UPN, added if nobody is.

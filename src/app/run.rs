@@ -1,6 +1,6 @@
 //! The loops: what the deeds do once, done for ever.
 //!
-//! Each loop registers for its bell before it looks for work, so that what arrives in between is not missed, and looks all
+//! A bell that rings while a loop works is kept for it, so that what arrives in between is not missed; and the loop looks all
 //! the same when the bell is silent. A loop that panics is started again; three panics within five minutes end the process
 //! (S19), because whoever runs it will start it anew.
 
@@ -52,13 +52,7 @@ impl App {
         }
         self.read_quarantine_again().await?;
         let mut loops = JoinSet::new();
-        self.spawn(&mut loops, Loop::Pay, &stop);
-        self.spawn(&mut loops, Loop::Prove, &stop);
-        self.spawn(&mut loops, Loop::Look, &stop);
-        self.spawn(&mut loops, Loop::Keep, &stop);
-        for source in self.sources.values().filter(|source| source.api.is_some()) {
-            self.spawn(&mut loops, Loop::Sweep(Arc::clone(source)), &stop);
-        }
+        self.spawn_all(&mut loops, &stop);
         let mut panics: Vec<Instant> = Vec::new();
         while let Some(ended) = loops.join_next().await {
             let Err(error) = ended else { continue };
@@ -76,14 +70,18 @@ impl App {
             tokio::time::sleep(REST).await;
             // Which one it was is not known; all are started anew, and those that still run end first.
             loops.shutdown().await;
-            for again in [Loop::Pay, Loop::Prove, Loop::Look, Loop::Keep] {
-                self.spawn(&mut loops, again, &stop);
-            }
-            for source in self.sources.values().filter(|source| source.api.is_some()) {
-                self.spawn(&mut loops, Loop::Sweep(Arc::clone(source)), &stop);
-            }
+            self.spawn_all(&mut loops, &stop);
         }
         Ok(Ended::Stopped)
+    }
+
+    fn spawn_all(&self, loops: &mut JoinSet<()>, stop: &CancellationToken) {
+        for which in [Loop::Pay, Loop::Prove, Loop::Look, Loop::Keep] {
+            self.spawn(loops, which, stop);
+        }
+        for source in self.sources.values().filter(|source| source.api.is_some()) {
+            self.spawn(loops, Loop::Sweep(Arc::clone(source)), stop);
+        }
     }
 
     fn spawn(&self, loops: &mut JoinSet<()>, which: Loop, stop: &CancellationToken) {
@@ -91,7 +89,7 @@ impl App {
         let stop = stop.clone();
         loops.spawn(async move {
             match which {
-                Loop::Pay => turns(&stop, &app.owing, "pay", || app.pay()).await,
+                Loop::Pay => turns(&stop, &app.owing, "pay", || app.pay_until(&stop)).await,
                 Loop::Prove => turns(&stop, &app.proving, "prove", || app.prove()).await,
                 Loop::Look => turns(&stop, &app.looking, "look", || app.look()).await,
                 Loop::Keep => app.keep_house_for_ever(&stop).await,
@@ -137,13 +135,11 @@ async fn turns<F: Future<Output = Result<Turn, Error>>>(
     turn: impl Fn() -> F,
 ) {
     while !stop.is_cancelled() {
-        let mut rung = std::pin::pin!(bell.notified());
-        rung.as_mut().enable();
         match turn().await {
             Ok(Turn::Worked(_)) => {}
             Ok(Turn::Idle) => {
                 tokio::select! {
-                    () = rung => {}
+                    () = bell.notified() => {}
                     () = tokio::time::sleep(LOOK_ANYWAY) => {}
                     () = stop.cancelled() => {}
                 }

@@ -138,6 +138,9 @@ impl App {
             };
             listed.insert(id);
             let Some(device) = self.device_row(id).await? else { continue };
+            if device.confirmed_at.is_none() {
+                self.confirm(id).await?;
+            }
             let account = read.account.as_ref().map(|names| names::account_id(&source.name, names));
             let same =
                 if read.enrolled { self.is_same(&device, account).await? } else { device.holder_account.is_none() };

@@ -17,8 +17,7 @@ use crate::app::run::Ended;
 use crate::app::{App, HANDOVER};
 use crate::cli::config::Config;
 use crate::cli::house;
-use crate::store::audit::{self, Entry};
-use crate::store::tokens::{self, NewToken, Role};
+use crate::store::tokens::{self, Role};
 use crate::store::{Claim, Store};
 use crate::web::{self, Site, serve::Limits};
 
@@ -32,7 +31,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Service {
     /// Its deeds, for whoever runs in the same process.
     pub app: App,
-    /// Where the API and the console are.
+    /// Where the API is.
     pub api: SocketAddr,
     /// Where the UEM posts to.
     pub intake: SocketAddr,
@@ -167,18 +166,10 @@ async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// An admin token, if the database has none at all.
 async fn first_token(app: &App) -> anyhow::Result<Option<String>> {
-    let mut tx = app.store.write().await?;
-    if !tokens::list(&mut tx).await?.is_empty() {
+    if !tokens::list(&mut app.store.read().await?).await?.is_empty() {
         return Ok(None);
     }
-    let new = NewToken { id: app.new_id(), name: "first", role: Role::Admin, secret: rand::random(), at: app.utc() };
-    let token = tokens::create(&mut tx, &new).await?;
-    let entry = Entry {
-        subject: Some(new.id),
-        ..app.entry(HANDOVER, "token.created", serde_json::json!({ "name": new.name, "role": "admin" }))
-    };
-    audit::write(&mut tx, &[entry]).await?;
-    tx.commit().await?;
+    let (_, token) = app.create_token("first", Role::Admin, HANDOVER).await?;
     Ok(Some(token))
 }
 

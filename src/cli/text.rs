@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 
 /// The width of a table where the terminal's is not known.
 const WIDTH: u16 = 120;
@@ -45,14 +45,26 @@ pub(crate) fn csv(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
 }
 
 /// Rows as a table for a terminal.
+#[cfg(feature = "sandbox")]
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    table_with(header, &[], rows)
+}
+
+/// Rows as a table for a terminal. The columns in `whole` are never broken over lines: times and ids are to be copied.
+pub(crate) fn table_with(header: &[&str], whole: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(width());
     table.set_header(header.to_vec());
     for row in rows {
         table.add_row(row.iter().map(|text| plain(text).into_owned()).collect::<Vec<_>>());
+    }
+    for (place, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if whole.contains(&place) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }

@@ -3,7 +3,7 @@
 //! The core is pure: it uses `std` and nothing else, reads no clock, throws no dice, and cannot fail. What is argued about is
 //! decided here; the other rooms do.
 //!
-//! [`fold`] turns what was said about a device into custodies and into what is owed; [`Stamps`] and [`answered_by_earlier`]
+//! [`fold()`] turns what was said about a device into custodies and into what is owed; [`Stamps`] and [`answered_by_earlier`]
 //! say what counts as an answer to it; [`after_answer`] says how to go on.
 
 mod attempt;
@@ -17,5 +17,5 @@ pub use attempt::{Dice, Step, Tries, after_answer, after_lost_answer, next_read}
 pub use event::{AccountId, Event, EventId, Holder, How, PersonId, Standing, Subject, What};
 pub use fold::{Custody, Departure, Ended, Folded, Known, Leaver, Oddity, Owed, Policy, Reason, RevokeOn, State, fold};
 pub use moment::Moment;
-pub use revocation::{Stamps, Standpoint, Why, answered_by_earlier, first_state};
+pub use revocation::{Stamps, Standpoint, Why, answered_by_earlier, first_state, hold_if_not_in_inventory};
 pub use verdict::Verdict;

@@ -102,6 +102,8 @@ impl Standpoint {
 pub enum Why {
     /// The event that made it owed came more than a day late.
     Late,
+    /// The source's inventory does not know the device, or has not been asked yet.
+    UnknownDevice,
     /// Its account is nobody we know.
     UnknownPerson,
     /// Several people could be meant.
@@ -119,6 +121,7 @@ impl Why {
     pub fn name(self) -> &'static str {
         match self {
             Self::Late => "late",
+            Self::UnknownDevice => "unknown_device",
             Self::UnknownPerson => "unknown_person",
             Self::SeveralPeople => "several_people",
             Self::Forbidden => "forbidden",
@@ -132,6 +135,9 @@ impl Why {
         match self {
             Self::Late => {
                 "the event that made it owed arrived more than a day after it happened; release it to send it now"
+            }
+            Self::UnknownDevice => {
+                "the UEM's inventory does not show the device; it goes on by itself once it does, or release it"
             }
             Self::UnknownPerson => {
                 "the UEM account could not be tied to an Entra user; correct the user in the UEM or the directory, then retry"
@@ -165,6 +171,11 @@ pub fn first_state(
         Subject::Person(_) if lateness > act_within => (Standpoint::Held, Some(Why::Late)),
         Subject::Person(_) => (Standpoint::Open, None),
     }
+}
+
+/// Holds back what an event made owed about a device that the source's inventory does not show (E9).
+pub fn hold_if_not_in_inventory(state: (Standpoint, Option<Why>), shown: bool) -> (Standpoint, Option<Why>) {
+    if state.0 == Standpoint::Open && !shown { (Standpoint::Held, Some(Why::UnknownDevice)) } else { state }
 }
 
 /// Whether an attempt that began before a departure was known answers it all the same (R5).

@@ -250,6 +250,11 @@ impl Entra {
         })
     }
 
+    /// Forgets the token, so that the next call asks for one: what has been consented to since shows only there.
+    pub fn drop_token(&self) {
+        self.inner.tokens.drop_current();
+    }
+
     /// How the token stands, without asking anybody: for alarms before it runs out.
     pub fn token_health(&self) -> TokenHealth {
         self.inner.tokens.health(Instant::now())

@@ -192,6 +192,10 @@ impl Tokens {
         }
     }
 
+    pub(crate) fn drop_current(&self) {
+        self.lock().current = None;
+    }
+
     pub(crate) fn health(&self, now: Instant) -> TokenHealth {
         let state = self.lock();
         TokenHealth {

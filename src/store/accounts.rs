@@ -88,6 +88,8 @@ row! {
         pub standing: String,
         /// The person, where it is one.
         pub person_id: Option<Uuid>,
+        /// The rule that matched, or what kept every rule from matching.
+        pub rule: Option<String>,
     }
 }
 
@@ -97,7 +99,7 @@ pub async fn standings(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<StandingRow>, Er
         return Ok(Vec::new());
     }
     Ok(on!(tx, |c| {
-        let mut query = QueryBuilder::new("SELECT id, standing, person_id FROM accounts WHERE id IN (");
+        let mut query = QueryBuilder::new("SELECT id, standing, person_id, rule FROM accounts WHERE id IN (");
         let mut list = query.separated(", ");
         for id in padded(ids) {
             list.push_bind(*id);
@@ -170,6 +172,15 @@ pub async fn due(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<Acco
              decided_at, due_at, tries
          FROM accounts WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $2";
     Ok(on!(tx, |c| sqlx::query_as(DUE).bind(now).bind(limit).fetch_all(c).await)?)
+}
+
+/// The accounts of a source with this login name (ASCII lower case) that the source can be asked about.
+pub async fn namesakes(tx: &mut Tx, source: &str, user_name: &str) -> Result<Vec<AccountRow>, Error> {
+    const NAMESAKES: &str =
+        "SELECT id, source, uem_uuid, uem_id, user_name, email, standing, person_id, rule, why, first_seen_at,
+             decided_at, due_at, tries
+         FROM accounts WHERE source = $1 AND lower(user_name) = $2 AND uem_uuid IS NOT NULL ORDER BY id LIMIT 2";
+    Ok(on!(tx, |c| sqlx::query_as(NAMESAKES).bind(source).bind(user_name).fetch_all(c).await)?)
 }
 
 /// The devices on which an account was named since `since`, or is named by the fold.

@@ -137,18 +137,17 @@ pub async fn read_back(tx: &mut Tx, attempt: &AttemptRow, reads: i64) -> Result<
     Ok(changed == 1)
 }
 
-/// Accepted attempts whose stamp is to be read now.
-pub async fn to_read(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<AttemptRow>, Error> {
+/// Accepted attempts whose stamp is to be read now. Whatever is to be read after `never` is to be read too (E8).
+pub async fn to_read(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    never: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<AttemptRow>, Error> {
     const TO_READ: &str = "SELECT id, person_id, state, began_at, owner, lease_until, stamp_before, stamp_verified, outcome, status,
              error_code, request_id, graph_date, graph_offset_us, ended_at, reads, read_at, stamp_after, collateral
-         FROM attempts WHERE read_at IS NOT NULL AND read_at <= $1 AND state = 'accepted' ORDER BY read_at, id LIMIT $2";
-    Ok(on!(tx, |c| sqlx::query_as(TO_READ).bind(now).bind(limit).fetch_all(c).await)?)
-}
-
-/// When the next stamp is to be read.
-pub async fn next_read(tx: &mut Tx) -> Result<Option<DateTime<Utc>>, Error> {
-    const NEXT: &str = "SELECT MIN(read_at) FROM attempts WHERE read_at IS NOT NULL";
-    Ok(on!(tx, |c| sqlx::query_scalar(NEXT).fetch_one(c).await)?)
+         FROM attempts WHERE read_at IS NOT NULL AND (read_at <= $1 OR read_at > $2) AND state = 'accepted' ORDER BY read_at, id LIMIT $3";
+    Ok(on!(tx, |c| sqlx::query_as(TO_READ).bind(now).bind(never).bind(limit).fetch_all(c).await)?)
 }
 
 /// Attempts whose owner's time is up: their outcome is not known.

@@ -1,7 +1,7 @@
 //! The seam between the two databases: the only file that says `Sqlite` or `Postgres`.
 //!
-//! A statement is one text for both, with `$1` places and named columns. [`on!`](crate::store::engine::on) runs a body once per
-//! engine with native types. Where a text must differ, [`Tx::either`] chooses.
+//! A statement is one text for both, with `$1` places and named columns. `on!` runs a body once per
+//! engine with native types. Where a text must differ, `Tx::either` chooses.
 //!
 //! What would surprise: on SQLite all writing goes through one connection, so that a writing transaction waits for the one
 //! before it instead of failing; and it begins with `BEGIN IMMEDIATE`, because SQLite refuses a transaction that reads

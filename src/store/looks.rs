@@ -64,11 +64,11 @@ async fn put(tx: &mut Tx, looks: &[LookRow], otherwise: &'static str) -> Result<
     Ok(())
 }
 
-/// The looks that are due.
-pub async fn due(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<LookRow>, Error> {
+/// The looks that are due. Whatever is due after `never` is due too (E8).
+pub async fn due(tx: &mut Tx, now: DateTime<Utc>, never: DateTime<Utc>, limit: i64) -> Result<Vec<LookRow>, Error> {
     const DUE: &str = "SELECT device_id, source, settled, due_at, asked_at, tries FROM looks
-         WHERE due_at <= $1 ORDER BY due_at, device_id LIMIT $2";
-    Ok(on!(tx, |c| sqlx::query_as(DUE).bind(now).bind(limit).fetch_all(c).await)?)
+         WHERE due_at <= $1 OR due_at > $2 ORDER BY due_at, device_id LIMIT $3";
+    Ok(on!(tx, |c| sqlx::query_as(DUE).bind(now).bind(never).bind(limit).fetch_all(c).await)?)
 }
 
 /// Puts a look off, unless it was asked for anew meanwhile.
@@ -104,10 +104,4 @@ pub async fn done(tx: &mut Tx, look: &LookRow) -> Result<bool, Error> {
         .await
         .map(|d| d.rows_affected()))?;
     Ok(gone == 1)
-}
-
-/// When the next look is due.
-pub async fn next_due(tx: &mut Tx) -> Result<Option<DateTime<Utc>>, Error> {
-    const NEXT: &str = "SELECT MIN(due_at) FROM looks";
-    Ok(on!(tx, |c| sqlx::query_scalar(NEXT).fetch_one(c).await)?)
 }

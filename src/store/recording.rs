@@ -65,6 +65,8 @@ row! {
         pub base: Json<Snapshot>,
         /// The time up to which `base` has folded.
         pub base_at: Option<DateTime<Utc>>,
+        /// When the source's inventory first showed it.
+        pub confirmed_at: Option<DateTime<Utc>>,
         /// Counts its changes.
         pub version: i64,
     }
@@ -193,7 +195,7 @@ pub async fn add_keys(tx: &mut Tx, keys: &[DeviceKey]) -> Result<(), Error> {
 }
 
 const DEVICE_COLUMNS: &str = "id, source, serial, udid, uem_id, uem_uuid, name, asset_number, site, state, holder_person, \
-     holder_account, undecided, since, last_event_at, head, base, base_at, version";
+     holder_account, undecided, since, last_event_at, head, base, base_at, confirmed_at, version";
 
 /// Loads devices and, where several instances may write, locks their rows in the order of their ids.
 pub async fn lock_devices(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<DeviceRow>, Error> {
@@ -226,7 +228,8 @@ pub async fn save_devices(tx: &mut Tx, devices: &[DeviceRow]) -> Result<(), Erro
          asset_number = excluded.asset_number, site = excluded.site, state = excluded.state, \
          holder_person = excluded.holder_person, holder_account = excluded.holder_account, \
          undecided = excluded.undecided, since = excluded.since, last_event_at = excluded.last_event_at, \
-         head = excluded.head, base = excluded.base, base_at = excluded.base_at, version = excluded.version",
+         head = excluded.head, base = excluded.base, base_at = excluded.base_at, \
+         confirmed_at = excluded.confirmed_at, version = excluded.version",
     )
     .await
 }
@@ -255,6 +258,7 @@ async fn put_devices(tx: &mut Tx, devices: &[DeviceRow], otherwise: &'static str
                         .push_bind(device.head.clone())
                         .push_bind(device.base.clone())
                         .push_bind(device.base_at)
+                        .push_bind(device.confirmed_at)
                         .push_bind(device.version);
                 })
                 .push(otherwise)
@@ -425,7 +429,7 @@ pub async fn device_ids(tx: &mut Tx, after: Uuid, limit: i64) -> Result<Vec<Uuid
 pub async fn device(tx: &mut Tx, id: Uuid) -> Result<Option<DeviceRow>, Error> {
     const DEVICE: &str =
         "SELECT id, source, serial, udid, uem_id, uem_uuid, name, asset_number, site, state, holder_person,
-             holder_account, undecided, since, last_event_at, head, base, base_at, version
+             holder_account, undecided, since, last_event_at, head, base, base_at, confirmed_at, version
          FROM devices WHERE id = $1";
     Ok(on!(tx, |c| sqlx::query_as(DEVICE).bind(id).fetch_optional(c).await)?)
 }

@@ -3,7 +3,7 @@
 //! Handlers translate: a request, one call into `app` or `store`, an answer. What the service does is behind [`Deeds`], so
 //! that this room has no rules of its own and can be tested without the others.
 //!
-//! Two routers for two listeners: [`intake`] is all that a UEM can reach, [`api`] is for people and programs.
+//! Two routers for two listeners: [`intake()`] is all that a UEM can reach, [`api()`] is for people and programs.
 
 pub mod api;
 mod caller;

@@ -3,7 +3,7 @@
 //! Each variant is part of the API: its `type` never changes. What went wrong inside stays in our log.
 
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -109,6 +109,29 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// What the caller's machine should know beside the problem.
+    fn header(&self) -> Option<(HeaderName, &'static str)> {
+        match self {
+            Self::Unauthenticated => Some((WWW_AUTHENTICATE, "Bearer realm=\"handover\"")),
+            Self::WrongCredentials => Some((WWW_AUTHENTICATE, "Basic realm=\"handover\", charset=\"UTF-8\"")),
+            Self::Overloaded => Some((RETRY_AFTER, RETRY_SECONDS)),
+            Self::WrongMethod(allowed) => allowed.map(|allowed| (ALLOW, allowed)),
+            Self::Forbidden(_)
+            | Self::NotFound(_)
+            | Self::NoRoute
+            | Self::Unintelligible(_)
+            | Self::Cursor
+            | Self::Ambiguous { .. }
+            | Self::Conflict(_)
+            | Self::TooSlow
+            | Self::TooLarge(_)
+            | Self::Unsupported(_)
+            | Self::Ours(_) => None,
+        }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, kind, title) = self.kind();
@@ -117,31 +140,15 @@ impl IntoResponse for Refusal {
         }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match &self {
-            Self::Unauthenticated => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"handover\""));
-            }
-            Self::WrongCredentials => {
-                let scheme = HeaderValue::from_static("Basic realm=\"handover\", charset=\"UTF-8\"");
-                headers.insert(WWW_AUTHENTICATE, scheme);
-            }
-            Self::Overloaded => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
-            }
-            Self::WrongMethod(Some(allowed)) => {
-                headers.insert(ALLOW, HeaderValue::from_static(allowed));
-            }
-            _ => {}
+        if let Some((name, value)) = self.header() {
+            headers.insert(name, HeaderValue::from_static(value));
         }
         let problem = Problem {
             kind: format!("urn:handover:problem:{kind}"),
             title: String::from(title),
             status: status.as_u16(),
             detail: self.to_string(),
-            candidates: match self {
-                Self::Ambiguous { candidates, .. } => candidates,
-                _ => Vec::new(),
-            },
+            candidates: if let Self::Ambiguous { candidates, .. } = self { candidates } else { Vec::new() },
         };
         let body = serde_json::to_vec(&problem).expect("a problem is texts and a number");
         (status, headers, body).into_response()

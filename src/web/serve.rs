@@ -5,7 +5,7 @@
 //! an error to whoever reads it. Past the connection budgets a newcomer is closed at once; those who are served go on.
 //!
 //! What would surprise: hyper counts its own header deadline from the end of the answer before, so it would end an idle
-//! connection instead. It serves here as the limit on idleness, and [`Line`] has the deadline that counts from the first byte.
+//! connection instead. It serves here as the limit on idleness, and `Line` has the deadline that counts from the first byte.
 //! HTTP/1.1 only: whoever terminates TLS in front of us speaks HTTP/2 with the browser.
 
 use std::collections::HashMap;

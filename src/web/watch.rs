@@ -47,18 +47,18 @@ impl MakeRequestId for Fresh {
 
 /// The router, watched.
 pub(super) fn watched(listener: &'static str, router: Router) -> Router {
-    let routes = router
+    router
         .method_not_allowed_fallback(async || Refusal::WrongMethod(None))
-        .layer(from_fn(move |request, next| noted(listener, request, next)));
-    routes.layer(
-        ServiceBuilder::new()
-            .map_request(|mut request: Request| {
-                request.headers_mut().remove(REQUEST_ID);
-                request
-            })
-            .layer(SetRequestIdLayer::new(REQUEST_ID, Fresh))
-            .layer(CatchPanicLayer::custom(panicked)),
-    )
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(move |request, next| noted(listener, request, next)))
+        .layer(
+            ServiceBuilder::new()
+                .map_request(|mut request: Request| {
+                    request.headers_mut().remove(REQUEST_ID);
+                    request
+                })
+                .layer(SetRequestIdLayer::new(REQUEST_ID, Fresh)),
+        )
 }
 
 async fn noted(listener: &'static str, request: Request, next: Next) -> Response {
@@ -96,6 +96,7 @@ async fn noted(listener: &'static str, request: Request, next: Next) -> Response
     response
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the net hands the panic over")]
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Refusal::Ours(format!("a handler panicked: {}", said.unwrap_or("without a word")).into()).into_response()

@@ -7,6 +7,8 @@
 //! A variable without two underscores is not ours (Kubernetes sets `HANDOVER_PORT` for a service of that name), unless it
 //! would be a key if it had them: then somebody meant that key, and it is refused.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a value of any other type is refused alike")]
+
 use std::collections::BTreeMap;
 
 use config::{FileFormat, Format as _, Value, ValueKind};

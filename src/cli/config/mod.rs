@@ -39,7 +39,7 @@ pub struct Config {
     pub base: PathBuf,
     /// The file it was read from, if there was one.
     pub file: Option<PathBuf>,
-    /// API and console.
+    /// The API.
     pub server: Server,
     /// What the UEM reaches.
     pub intake: Intake,

@@ -8,7 +8,7 @@ use url::Url;
 use super::Secret;
 use super::tree::Section;
 
-/// `[server]`: API and console.
+/// `[server]`: the API.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// Address and port of the API and the console. Default: `127.0.0.1:8080`.
@@ -184,7 +184,7 @@ pub struct Policy {
     pub writes_per_second: f64,
     /// Shadow mode: everything but the calls to Graph. Default: `false`.
     pub shadow: bool,
-    /// Seconds until a difference or an event is looked at a second time, 1 to 600. Default: 20.
+    /// Seconds until a difference or an event is looked at a second time, 2 to 600. Default: 20.
     pub settle_seconds: u64,
     /// Seconds until an account that cannot be resolved counts as `unknown`, 1 to 86,400. Default: 300.
     pub wait_for_account_seconds: u64,
@@ -213,7 +213,7 @@ impl Policy {
             when_holding_another: WhenHoldingAnother::Revoke,
             writes_per_second: section.rate("writes_per_second", 15.0, 20, "writes a second"),
             shadow: section.flag("shadow", false),
-            settle_seconds: section.whole("settle_seconds", 20, 1..=600, "seconds"),
+            settle_seconds: section.whole("settle_seconds", 20, 2..=600, "seconds"),
             wait_for_account_seconds: section.whole("wait_for_account_seconds", 300, 1..=86_400, "seconds"),
             act_within_hours: section.whole("act_within_hours", 24, 1..=8760, "hours"),
             clock_skew_seconds: section.whole("clock_skew_seconds", 300, 1..=3600, "seconds"),

@@ -16,7 +16,7 @@ use crate::intake::{Class, Entry, UpnFrom};
 /// What sort of source it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceKind {
-    /// Omnissa (VMware) Workspace ONE UEM.
+    /// Workspace ONE UEM, by Omnissa.
     WorkspaceOneUem,
 }
 
@@ -95,8 +95,6 @@ pub struct Api {
     pub ca_file: Option<PathBuf>,
     /// Seconds from one sweep to the next, 30 to 86,400. Default: 300.
     pub sweep_seconds: u64,
-    /// Most requests a minute, 1 to 100,000. Default: 600.
-    pub requests_per_minute: u64,
 }
 
 /// How we log in to the API.
@@ -145,14 +143,7 @@ impl Source {
         let kind = section.choice("kind", &kinds, SourceKind::WorkspaceOneUem);
         let (username, passwords) = credentials(&mut section);
         let target_url = section.url("target_url");
-        let upn_from = section.text("upn_from").and_then(|text| match text.parse() {
-            Ok(from) => Some(from),
-            Err(_) => {
-                let says = "is not understood; write \"email\", \"user_name\" or a template such as \"{user_name}@contoso.example\"";
-                section.problem("upn_from", says);
-                None
-            }
-        });
+        let upn_from = upn_from(&mut section);
         let pool_accounts = section.texts("pool_accounts");
         let time_zone = time_zone(&mut section);
         let events = section.sections("events", "events = [{ id = 148, class = \"enrolled\" }]");
@@ -165,7 +156,7 @@ impl Source {
             upn_from,
             pool_accounts,
             time_zone,
-            events: events.into_iter().filter_map(entry).collect(),
+            events: events.into_iter().map(entry).collect(),
             silence_minutes: section.whole("silence_minutes", 60, 0..=10_080, "minutes"),
             api: section.section("api").and_then(Api::read),
         };
@@ -207,16 +198,22 @@ fn time_zone(section: &mut Section<'_>) -> FixedOffset {
     let utc = FixedOffset::east_opt(0).expect("zero is in range");
     let Some(text) = section.text("time_zone") else { return utc };
     let strict = text.len() == 6 && text.starts_with(['+', '-']) && text.as_bytes()[3] == b':';
-    match text.parse().ok().filter(|_| strict) {
-        Some(zone) => zone,
-        None => {
-            section.problem("time_zone", "is not an offset from UTC; write one such as \"+01:00\"");
-            utc
-        }
-    }
+    text.parse().ok().filter(|_| strict).unwrap_or_else(|| {
+        section.problem("time_zone", "is not an offset from UTC; write one such as \"+01:00\"");
+        utc
+    })
 }
 
-fn entry(mut section: Section<'_>) -> Option<Entry> {
+fn upn_from(section: &mut Section<'_>) -> Option<UpnFrom> {
+    let from = section.text("upn_from")?.parse().ok();
+    if from.is_none() {
+        let forms = "\"email\", \"user_name\" or a template such as \"{user_name}@contoso.example\"";
+        section.problem("upn_from", format!("is not understood; write {forms}"));
+    }
+    from
+}
+
+fn entry(mut section: Section<'_>) -> Entry {
     let has_id = section.has("id");
     let event_id = section.whole("id", 0, 0..=u64::from(u32::MAX), "the event's kind");
     let event_type = section.text("text");
@@ -238,7 +235,7 @@ fn entry(mut section: Section<'_>) -> Option<Entry> {
     }
     let class = section.choice("class", &classes, Class::Unknown);
     section.done();
-    Some(Entry { event_id: has_id.then_some(event_id).and_then(|id| i64::try_from(id).ok()), event_type, class })
+    Entry { event_id: has_id.then_some(event_id).and_then(|id| i64::try_from(id).ok()), event_type, class }
 }
 
 impl Api {
@@ -285,7 +282,6 @@ impl Api {
         let tenant_code = section.secret("tenant_code", "tenant_code_file");
         let ca_file = section.anchor("ca_file");
         let sweep_seconds = section.whole("sweep_seconds", 300, 30..=86_400, "seconds");
-        let requests_per_minute = section.whole("requests_per_minute", 600, 1..=100_000, "requests a minute");
         section.done();
         let login = match (token_url, client_id, client_secret, username, password) {
             (Some(token_url), Some(client_id), Some(client_secret), ..) => {
@@ -294,6 +290,6 @@ impl Api {
             (.., Some(username), Some(password)) => ApiLogin::Basic { username, password },
             _ => return None,
         };
-        Some(Self { url: url?, login, tenant_code, ca_file, sweep_seconds, requests_per_minute })
+        Some(Self { url: url?, login, tenant_code, ca_file, sweep_seconds })
     }
 }

@@ -7,6 +7,8 @@
 //! What would surprise: a value from the environment is text and may stand for a number, a truth or a list; one from the file
 //! must be of its own type.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a value of any other type is refused alike")]
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,7 +70,6 @@ pub(super) const KEYS: &[&str] = &[
     "source[].api.tenant_code_file",
     "source[].api.ca_file",
     "source[].api.sweep_seconds",
-    "source[].api.requests_per_minute",
     "log.format",
     "log.level",
 ];
@@ -215,13 +216,10 @@ impl<'r> Section<'r> {
                 return default;
             }
         };
-        match number.filter(|number| range.contains(number)) {
-            Some(number) => number,
-            None => {
-                self.problem(key, format!("is out of range; write a whole number of {unit} from {least} to {most}"));
-                default
-            }
-        }
+        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
+            self.problem(key, format!("is out of range; write a whole number of {unit} from {least} to {most}"));
+            default
+        })
     }
 
     /// A number of `unit`, more than 0 and at most `most`.
@@ -237,13 +235,11 @@ impl<'r> Section<'r> {
                 return default;
             }
         };
-        match number.filter(|number| *number > 0.0 && *number <= f64::from(most)) {
-            Some(number) => number,
-            None => {
-                self.problem(key, format!("is out of range; write a number of {unit}, more than 0 and at most {most}"));
-                default
-            }
-        }
+        number.filter(|number| *number > 0.0 && *number <= f64::from(most)).unwrap_or_else(|| {
+            let says = format!("is out of range; write a number of {unit}, more than 0 and at most {most}");
+            self.problem(key, says);
+            default
+        })
     }
 
     /// A list of texts. From the environment: one text, or a list in brackets.

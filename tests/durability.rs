@@ -1,0 +1,12 @@
+//! What was acknowledged survives, and nobody is signed out twice for it: the real program, killed with SIGKILL again and
+//! again while events come in and the directory has a bad day (S1, R1, R6, R7, I2, I6–I8, I10).
+
+#![cfg(all(feature = "sandbox", unix))]
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+#[path = "durability/kill.rs"]
+mod kill;
+#[path = "durability/program.rs"]
+mod program;
+#[path = "durability/stops.rs"]
+mod stops;
