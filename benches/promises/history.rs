@@ -148,7 +148,7 @@ async fn fill(connection: &mut SqliteConnection, custodies: u64) -> anyhow::Resu
          SELECT randomblob(16), randomblob(16), 'person' || n || '@contoso.example', 'person' || n || '@contoso.example', 0,
              '2024-01-01T00:00:00+00:00' FROM numbers",
     )).await?;
-    // Each device is with one person until its next turn: every `others` seconds, or every ten for the busiest.
+    // A device is with one person until its next turn, every `others` seconds; the busiest device and person change every ten.
     let time = |offset: &str| format!("strftime('%Y-%m-%dT%H:%M:%S', {BEGIN} + {offset}, 'unixepoch') || '+00:00'");
     run(connection, &numbers(
         custodies,
@@ -159,7 +159,7 @@ async fn fill(connection: &mut SqliteConnection, custodies: u64) -> anyhow::Resu
                  (SELECT id FROM people WHERE rowid = CASE n % 10 WHEN 5 THEN 1 ELSE 2 + n * 7 % {others} END),
                  {}, 'observed', {}, 'inferred', randomblob(16), 'next' FROM numbers",
             time("n"),
-            time(&format!("n + CASE n % 10 WHEN 0 THEN 10 ELSE {others} END")),
+            time(&format!("n + CASE WHEN n % 10 IN (0, 5) THEN 10 ELSE {others} END")),
         ),
     )).await?;
     run(connection,

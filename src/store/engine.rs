@@ -37,6 +37,11 @@ const ROWS_WAITING: usize = 2048;
 /// The most rows that one statement writes. With 25 columns that is below what either engine binds.
 const PIECE: usize = 256;
 
+/// How much of the database the writer and each reader keep in memory, as SQLite counts it: KiB below zero. The writer touches
+/// the leaves of twenty indexes with every event; what readers ask for is in the system's cache as well.
+const WRITER_CACHE: &str = "-32768";
+const READER_CACHE: &str = "-4096";
+
 /// How many connections read at once. Readers never block the writer of a WAL database.
 const READERS: u32 = 4;
 
@@ -200,7 +205,7 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY)
-            .pragma("cache_size", "-32768")
+            .pragma("cache_size", WRITER_CACHE)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .statement_cache_capacity(STATEMENTS)
             .row_buffer_size(ROWS_WAITING)
@@ -217,7 +222,7 @@ impl Db {
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
             .test_before_acquire(false)
-            .connect_lazy_with(options.read_only(true).create_if_missing(false));
+            .connect_lazy_with(options.read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE));
         let (version,): (String,) = sqlx::query_as("SELECT sqlite_version()").fetch_one(&write).await?;
         if is_older(&version, SQLITE_FLOOR) {
             return Err(Error::SqliteTooOld { found: version, floor: SQLITE_FLOOR });
