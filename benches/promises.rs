@@ -1,7 +1,7 @@
 //! The promises that are measured, each against a baseline taken in the same run on the same disk.
 //!
 //! `cargo bench --bench promises` measures all of them; `-- intake graph memory history` select, `-- --quick` makes them small,
-//! and `-- --large` takes a million events for memory and asks the history of ten million custodies. `docs/benchmarks.md` tells what limits each figure.
+//! and `-- --large` asks the history of ten million custodies. `docs/benchmarks.md` tells what limits each figure.
 //!
 //! What would surprise: the load generator, the service and the sandbox share the process and its two cores, so that the
 //! figures are what is left to the service, not what it could do alone. Everything is measured in the temporary folder: set

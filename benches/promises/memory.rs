@@ -9,8 +9,7 @@ use crate::report::Report;
 pub(crate) async fn measure(size: Size, report: &mut Report) -> anyhow::Result<()> {
     let marks = match size {
         Size::Quick => [5_000, 20_000],
-        Size::Full => [50_000, 250_000],
-        Size::Large => [100_000, 1_000_000],
+        Size::Full | Size::Large => [100_000, 1_000_000],
     };
     let folder = tempfile::tempdir()?;
     let service = service(folder.path(), "").await?;
