@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use config::{FileFormat, Format as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use sections::{Cloud, Database, Entra, Intake, Log, LogFormat, Policy, RevokeOn, Server, WhenHoldingAnother};
+pub use sections::{
+    Cloud, Database, Entra, Intake, Log, LogFormat, Policy, Proof, RevokeOn, Server, WhenHoldingAnother,
+};
 pub use source::{Api, ApiLogin, Passwords, Source, SourceKind};
 pub use tree::Problem;
 
