@@ -19,7 +19,7 @@ COMPOSE = Path(compose.__file__).with_name("docker-compose")
 
 def run(*command, **more):
     """Runs a program to its end, which must be good."""
-    done = subprocess.run([str(word) for word in command], text=True, capture_output=True, timeout=600, **more)
+    done = subprocess.run([str(word) for word in command], text=True, capture_output=True, timeout=5400, **more)
     if done.returncode != 0:
         raise AssertionError(f"{shlex.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -456,7 +456,7 @@ class TheComposition(Folder):
         print(f"{len(tries)} posts, {len(taken)} taken, {twice} of them sent to both, {len(refused)} refused; the last refusal "
               f"{max(gap, 0):.2f} s after the kill, the slowest answer {slowest:.2f} s; {known['events']} events kept",
               file=sys.__stdout__)
-        self.assertGreater(len(after), 100, "the other instance goes on")
+        self.assertGreater(len(after), 30, "the other instance goes on")
         self.assertLess(gap, REFUSED_AT_MOST, refused)
         self.assertGreaterEqual(known["events"], len({one[2] for one in taken}))
         self.assertEqual(known["differ"], 0)
