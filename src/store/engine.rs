@@ -52,12 +52,20 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 const SQLITE_FLOOR: &str = "3.51.3";
 
 /// The migrations, oldest first: number, name, text for SQLite, text for PostgreSQL.
-const MIGRATIONS: &[(i64, &str, &str, &str)] = &[(
-    1,
-    "first",
-    include_str!("../../migrations/sqlite/0001_first.sql"),
-    include_str!("../../migrations/postgres/0001_first.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
+    (
+        1,
+        "first",
+        include_str!("../../migrations/sqlite/0001_first.sql"),
+        include_str!("../../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        2,
+        "many instances",
+        include_str!("../../migrations/sqlite/0002_many_instances.sql"),
+        include_str!("../../migrations/postgres/0002_many_instances.sql"),
+    ),
+];
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
