@@ -9,6 +9,7 @@ pub mod attempts;
 pub mod audit;
 pub mod engine;
 pub mod looks;
+pub mod months;
 pub mod recording;
 pub mod revocations;
 pub mod snapshot;

@@ -7,5 +7,6 @@
 mod support;
 
 mod fences;
+mod history;
 mod order;
 mod service;
