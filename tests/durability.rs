@@ -6,6 +6,8 @@
 
 #[path = "durability/cluster.rs"]
 mod cluster;
+#[path = "durability/disk.rs"]
+mod disk;
 #[path = "durability/kill.rs"]
 mod kill;
 #[path = "durability/ledger.rs"]
@@ -18,3 +20,5 @@ mod program;
 mod rounds;
 #[path = "durability/stops.rs"]
 mod stops;
+#[path = "durability/strace.rs"]
+mod strace;

@@ -109,10 +109,22 @@ pool_accounts = ["{POOL}"]
 
     /// The command that runs one of the instances, of this release or of another.
     pub(crate) fn command(&self, instance: usize, program: &Path) -> Command {
+        self.command_under(instance, None, program)
+    }
+
+    /// The same, by way of another program with arguments of its own.
+    pub(crate) fn command_under(&self, instance: usize, over: Option<(&str, &[String])>, program: &Path) -> Command {
         let ports = &self.instances[instance];
         let log = || OpenOptions::new().create(true).append(true).open(self.log_file(instance)).unwrap();
         let (out, err): (File, File) = (log(), log());
-        let mut command = Command::new(program);
+        let mut command = match over {
+            None => Command::new(program),
+            Some((over, arguments)) => {
+                let mut command = Command::new(over);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
         command.arg("serve").arg("--config").arg(self.folder().join("handover.toml"));
         command.env("HANDOVER_SERVER__LISTEN", format!("127.0.0.1:{}", ports.api));
         command.env("HANDOVER_INTAKE__LISTEN", format!("127.0.0.1:{}", ports.intake));
@@ -131,15 +143,24 @@ pool_accounts = ["{POOL}"]
     }
 
     /// Starts an instance by its command, and waits until it is ready. Says how long that took.
-    pub(crate) async fn start_command(&self, instance: usize, mut command: Command) -> (Running, Duration) {
+    pub(crate) async fn start_command(&self, instance: usize, command: Command) -> (Running, Duration) {
+        let began = Instant::now();
+        match self.try_command(instance, command).await {
+            Ok(running) => (running, began.elapsed()),
+            Err(status) => panic!("the program ended by itself with {status}:\n{}", self.log_tail()),
+        }
+    }
+
+    /// Starts an instance by its command, and waits until it is ready, or has ended by itself; then says how.
+    pub(crate) async fn try_command(&self, instance: usize, mut command: Command) -> Result<Running, ExitStatus> {
         let began = Instant::now();
         let mut running = Running(command.spawn().unwrap());
         loop {
             if self.is_ready(instance).await {
-                return (running, began.elapsed());
+                return Ok(running);
             }
             if let Some(status) = running.ended() {
-                panic!("the program ended by itself with {status}:\n{}", self.log_tail());
+                return Err(status);
             }
             assert!(began.elapsed() < START_WITHIN, "not ready within {START_WITHIN:?}:\n{}", self.log_tail());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -214,6 +235,11 @@ impl Running {
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
     }
 
     /// How it ended, if it did.
