@@ -65,6 +65,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0002_many_instances.sql"),
         include_str!("../../migrations/postgres/0002_many_instances.sql"),
     ),
+    (
+        3,
+        "reporting",
+        include_str!("../../migrations/sqlite/0003_reporting.sql"),
+        include_str!("../../migrations/postgres/0003_reporting.sql"),
+    ),
 ];
 
 /// Which database it is.
