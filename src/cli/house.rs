@@ -1,5 +1,6 @@
 //! From a configuration to a service that is put together and does not run yet.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub fn rulebook(config: &Config) -> Rulebook {
         act_within: Duration::from_secs(policy.act_within_hours * 3600),
         clock_skew: Duration::from_secs(policy.clock_skew_seconds),
         snapshot_age: Duration::from_secs(policy.snapshot_days * 24 * 3600),
+        keep_months: u32::try_from(config.retention.months).ok().and_then(NonZeroU32::new),
         ..Rulebook::default()
     }
 }

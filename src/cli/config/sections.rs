@@ -278,6 +278,21 @@ impl Policy {
     }
 }
 
+/// `[retention]`: for how long history is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Months that events, custodies, closed revocations and the audit history are kept; 0: for good. Default: 72.
+    pub months: u64,
+}
+
+impl Retention {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let months = section.whole("months", 72, 0..=1200, "months");
+        section.done();
+        Self { months }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
