@@ -28,6 +28,8 @@ struct Schema {
     tables: BTreeMap<String, Table>,
     /// The whole statement of each index, by name.
     indexes: BTreeMap<String, String>,
+    /// The columns of each view, by the view's name on SQLite.
+    views: BTreeMap<String, String>,
     /// Statements of any other kind, in order.
     others: Vec<String>,
 }
@@ -73,6 +75,17 @@ fn statements(text: &str) -> Vec<String> {
     one_blank.split(';').map(|statement| statement.trim().to_owned()).filter(|one| !one.is_empty()).collect()
 }
 
+/// How a table of PostgreSQL says that it lies by the month. SQLite has nothing of the kind.
+const BY_MONTH: &str = " PARTITION BY RANGE (id)";
+
+/// Whether a statement is about what only PostgreSQL has: partitions, and the rows that move into them, and schemas.
+fn is_only_for_postgres(statement: &str) -> bool {
+    statement == "CREATE SCHEMA reporting"
+        || statement.contains(" PARTITION OF ")
+        || statement.contains(" DROP CONSTRAINT ")
+        || (statement.starts_with("INSERT INTO ") && statement.ends_with("_before"))
+}
+
 /// The parts between the commas that stand in no bracket.
 fn parts(list: &str) -> Vec<String> {
     let mut depth = 0;
@@ -94,8 +107,12 @@ fn parts(list: &str) -> Vec<String> {
 
 impl Schema {
     fn take_in(&mut self, statement: &str) {
+        if is_only_for_postgres(statement) {
+            return;
+        }
         if let Some(rest) = statement.strip_prefix("CREATE TABLE ") {
-            let (name, rest) = rest.split_once(" (").unwrap();
+            let statement = rest.strip_suffix(BY_MONTH).unwrap_or(rest);
+            let (name, rest) = statement.split_once(" (").unwrap();
             let (list, end) = rest.rsplit_once(')').unwrap();
             let mut table = Table { strict: end.trim() == "STRICT", ..Table::default() };
             for part in parts(list) {
@@ -113,6 +130,27 @@ impl Schema {
         } else if statement.starts_with("CREATE INDEX ") || statement.starts_with("CREATE UNIQUE INDEX ") {
             let name = statement.split(" INDEX ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
             assert!(self.indexes.insert(name.to_owned(), statement.to_owned()).is_none(), "{name} is created twice");
+        } else if let Some(rest) = statement.strip_prefix("CREATE VIEW ") {
+            let (name, rest) = rest.split_once(" (").unwrap();
+            let (columns, _) = rest.split_once(") AS ").unwrap();
+            // SQLite has no schemas.
+            let name = name.replace("reporting.", "reporting_");
+            assert!(self.views.insert(name, columns.to_owned()).is_none(), "a view is created twice");
+        } else if let Some(name) = statement.strip_prefix("DROP INDEX ") {
+            assert!(self.indexes.remove(name).is_some(), "{name} is dropped, but was never created");
+        } else if let Some((name, rest)) =
+            statement.strip_prefix("ALTER TABLE ").and_then(|rest| rest.split_once(" ADD COLUMN "))
+        {
+            let mut words = rest.splitn(3, ' ');
+            let mut next = || words.next().unwrap_or_default().to_owned();
+            self.tables.get_mut(name).unwrap().columns.push((next(), next(), next()));
+        } else if let Some((name, new)) =
+            statement.strip_prefix("ALTER TABLE ").and_then(|rest| rest.split_once(" RENAME TO "))
+        {
+            let table = self.tables.remove(name).unwrap();
+            assert!(self.tables.insert(new.to_owned(), table).is_none(), "{new} is there already");
+        } else if let Some(name) = statement.strip_prefix("DROP TABLE ") {
+            assert!(self.tables.remove(name).is_some(), "{name} is dropped, but was never created");
         } else {
             self.others.push(statement.to_owned());
         }
@@ -173,6 +211,17 @@ fn both_engines_have_the_same_tables_columns_and_checks() {
         }
     }
     assert_eq!(sqlite.others, postgres.others);
+}
+
+#[test]
+fn both_engines_have_the_same_views() {
+    let (sqlite, postgres) = (schema("sqlite").views, schema("postgres").views);
+
+    assert_eq!(
+        sqlite.keys().collect::<Vec<_>>(),
+        ["reporting_custodies", "reporting_devices", "reporting_revocations"]
+    );
+    assert_eq!(sqlite, postgres);
 }
 
 #[test]

@@ -384,8 +384,10 @@ impl App {
         };
         let account_id = account.as_ref().map(|names| names::account_id(&source.name, names));
         let raw = json!({ "read": { "what": what, "account": account, "device": names } }).to_string();
+        let (id, formerly) = names::read_id(&source.name, device.id, at, account_id);
         let event = Incoming {
-            id: names::read_id(&source.name, device.id, at.0, account_id),
+            id,
+            formerly,
             source: source.name.clone(),
             device: DeviceNames { serial: names.serial.clone().or_else(|| device.serial.clone()), ..names.clone() },
             account,

@@ -3,11 +3,16 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::custody::{EventId, Moment};
 use crate::intake::{AccountNames, DeviceNames};
 use crate::store::recording::DeviceKey;
 
 /// A uuid made of the parts, each with its length, so that no two lists of parts make the same.
 pub fn derived(parts: &[&[u8]]) -> Uuid {
+    uuid::Builder::from_custom_bytes(digest(parts)).into_uuid()
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
@@ -16,7 +21,7 @@ pub fn derived(parts: &[&[u8]]) -> Uuid {
     let digest = hash.finalize();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    bytes
 }
 
 /// The names of a device as keys, the most telling first: serial number and UDID are the world's, the others the source's.
@@ -70,10 +75,11 @@ pub fn revocation_id(device: Uuid, custody: Uuid) -> Uuid {
     derived(&[b"revocation", device.as_bytes(), custody.as_bytes()])
 }
 
-/// The id of what a read of a device showed.
-pub fn read_id(source: &str, device: Uuid, at_micros: i64, account: Option<Uuid>) -> Uuid {
+/// The id of what a read of a device showed, and the one that the first release gave it.
+pub fn read_id(source: &str, device: Uuid, at: Moment, account: Option<Uuid>) -> (Uuid, Uuid) {
     let account = account.map(Uuid::into_bytes).unwrap_or_default();
-    derived(&[b"read", source.as_bytes(), device.as_bytes(), &at_micros.to_be_bytes(), &account])
+    let parts: [&[u8]; 5] = [b"read", source.as_bytes(), device.as_bytes(), &at.0.to_be_bytes(), &account];
+    (Uuid::from_bytes(EventId::timed(Some(at), digest(&parts)).0), derived(&parts))
 }
 
 #[cfg(test)]

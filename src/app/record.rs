@@ -59,6 +59,8 @@ const HEARD: Duration = Duration::from_secs(1);
 pub struct Incoming {
     /// Its id, derived from what it says.
     pub id: Uuid,
+    /// The id that the first release gave it.
+    pub formerly: Uuid,
     /// Who said it.
     pub source: String,
     /// The device as it is named.
@@ -115,6 +117,7 @@ impl Incoming {
         };
         Self {
             id: notice.id,
+            formerly: notice.formerly,
             source: source.name.clone(),
             device: notice.device,
             account: notice.account,
@@ -534,9 +537,11 @@ impl<'a> Group<'a> {
     /// Finds out which events are new. They are written when they have been folded, with what is odd about them.
     async fn find_new(&mut self, tx: &mut Tx) -> Result<(), Error> {
         self.new = self.events.iter().map(|event| event.id).collect();
-        let ids: Vec<_> = self.new.iter().copied().collect();
+        let names: HashMap<_, _> =
+            self.events.iter().flat_map(|event| [(event.id, event.id), (event.formerly, event.id)]).collect();
+        let ids: Vec<_> = names.keys().copied().collect();
         for known in recording::known_events(tx, &ids).await? {
-            self.new.remove(&known);
+            names.get(&known).map(|id| self.new.remove(id));
         }
         let mut unanswered = self.new.clone();
         self.outcomes = self

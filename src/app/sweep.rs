@@ -200,6 +200,7 @@ fn census(
     let at = at.unwrap_or(now);
     let account = if read.enrolled { read.account } else { None };
     let id = account.as_ref().map(|names| names::account_id(&source.name, names));
+    let (id, formerly) = names::read_id(&source.name, device, at, id);
     let what = match (read.enrolled, &account) {
         (true, Some(_)) => "with",
         (true, None) => "silent",
@@ -207,7 +208,8 @@ fn census(
     };
     let raw = serde_json::json!({ "read": { "what": what, "account": account, "device": read.names } }).to_string();
     Incoming {
-        id: names::read_id(&source.name, device, at.0, id),
+        id,
+        formerly,
         source: source.name.clone(),
         device: read.names,
         account,

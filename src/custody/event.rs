@@ -27,6 +27,27 @@ id! {
     PersonId
 }
 
+impl EventId {
+    /// The id of an event of that time, of which `digest` says the rest: a uuid of version 8 whose first 48 bits are the
+    /// milliseconds since 1970, so that ids sort by time and history lies by the month. Without a time, or with one outside
+    /// what 48 bits hold, it sorts before all others.
+    pub fn timed(at: Option<Moment>, digest: [u8; 16]) -> Self {
+        let mut bytes = digest;
+        bytes[..6].copy_from_slice(&Self::first_at(at.unwrap_or(Moment(0))).0[..6]);
+        bytes[6] = (bytes[6] & 0x0F) | 0x80;
+        bytes[8] = (bytes[8] & 0x3F) | 0x80;
+        Self(bytes)
+    }
+
+    /// The least id that an event of that time can have.
+    pub fn first_at(at: Moment) -> Self {
+        let milliseconds = u64::try_from(at.0 / 1000).ok().filter(|milliseconds| *milliseconds < 1 << 48).unwrap_or(0);
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
+        Self(bytes)
+    }
+}
+
 /// Something a source said about one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {

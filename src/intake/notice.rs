@@ -10,6 +10,8 @@ use crate::custody::Moment;
 pub struct Notice {
     /// Derived from the source, the device, the event's kind, its time and its account: the same event has the same id.
     pub id: Uuid,
+    /// The id that the first release gave the same event: its rows are found by it.
+    pub formerly: Uuid,
     /// The source's own time of the event. `None` when it was absent or unreadable.
     pub occurred_at: Option<Moment>,
     /// When the source built the notification. For diagnosis of delays, not for ordering.

@@ -63,6 +63,23 @@ fn first_mention(events: &[Event], account: AccountId) -> Option<(Moment, EventI
 proptest! {
     #![proptest_config(thorough())]
 
+    /// An id sorts by the time of its event, lies between the first ids of its millisecond and the next, and is a uuid.
+    #[test]
+    fn ids_lie_by_time(
+        milliseconds in 0_i64..(1 << 48) - 1,
+        micros in 0_i64..1000,
+        digest in any::<[u8; 16]>(),
+    ) {
+        let at = Moment(milliseconds * 1000 + micros);
+        let id = EventId::timed(Some(at), digest);
+
+        prop_assert!(EventId::first_at(at) <= id && id < EventId::first_at(Moment(at.0 + 1000)));
+        prop_assert_eq!(&id.0[9..], &digest[9..]);
+        prop_assert_eq!((id.0[6] >> 4, id.0[8] >> 6), (8, 2));
+        prop_assert!(EventId::timed(None, digest) < EventId::first_at(Moment(1000)));
+        prop_assert_eq!(EventId::timed(Some(Moment(-1 - at.0)), digest), EventId::timed(None, digest));
+    }
+
     /// I1: order and multiplicity of delivery make no difference, and what comes out is what the model says.
     #[test]
     fn any_delivery_gives_the_history_of_the_model(world in world(), delivery in delivery()) {

@@ -235,11 +235,13 @@ fn events_without_a_readable_time_are_told_apart_by_what_they_say() {
 }
 
 #[test]
-fn an_id_is_a_custom_uuid_and_never_changes() {
-    let id = notice("check-out-2022.json").id;
+fn an_id_is_a_custom_uuid_that_begins_with_the_time_and_never_changes() {
+    let Notice { id, formerly, occurred_at, .. } = notice("check-out-2022.json");
 
     assert_eq!(id.get_version_num(), 8);
-    assert_eq!(id.to_string(), "0f9e616a-f52e-81b5-bb66-45a151c10971");
+    assert_eq!(formerly.to_string(), "0f9e616a-f52e-81b5-bb66-45a151c10971");
+    assert_eq!(id.as_u128() >> 80, u128::try_from(occurred_at.unwrap().0 / 1000).unwrap());
+    assert_eq!(id.as_u128() << 48, formerly.as_u128() << 48, "the rest is the hash");
 }
 
 #[test]

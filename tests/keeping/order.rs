@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 
 use handover::app::receive::Received;
+use handover::app::record::{Incoming, Recorded};
 use handover::custody::Moment;
+use handover::intake::Notice;
+use handover::intake::workspace_one::read;
 use handover::store::{Kind, recording};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
+use rstest::rstest;
 use uuid::Uuid;
 
 use crate::service::app;
@@ -73,6 +77,26 @@ async fn custodies_after(
     }
     drop(tx);
     Some((custodies, owed))
+}
+
+/// The first release's ids had no time in them. What it wrote down is not written down again.
+#[rstest]
+#[tokio::test]
+async fn an_event_that_the_first_release_wrote_down_is_a_duplicate(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let Some(home) = empty(kind).await else { return };
+    let app = app(home.store.clone(), Moment::from_seconds(MORNING + 7200));
+    let body = shift(&mut StdRng::seed_from_u64(1)).swap_remove(7);
+    let notice = read(body.as_bytes(), None, &app.sources["uem"].rules).unwrap();
+    let told = |id| {
+        let notice = Notice { id, ..notice.clone() };
+        Incoming::told(&app.sources["uem"], notice, app.now(), None, body.clone().into())
+    };
+
+    assert_eq!(app.record(vec![told(notice.formerly)]).await, Ok(vec![Recorded::New]));
+    assert_eq!(app.record(vec![told(notice.id)]).await, Ok(vec![Recorded::Duplicate]));
+
+    let ids = recording::known_events(&mut home.store.read().await.unwrap(), &[notice.id, notice.formerly]).await;
+    assert_eq!(ids.unwrap(), [notice.formerly]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

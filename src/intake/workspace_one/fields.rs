@@ -121,6 +121,7 @@ impl Fields {
         oddities.dedup();
         let mut notice = Notice {
             id: uuid::Uuid::nil(),
+            formerly: uuid::Uuid::nil(),
             occurred_at,
             notified_at,
             kind,
@@ -131,7 +132,7 @@ impl Fields {
             account,
             oddities,
         };
-        notice.id = identity::of(&rules.source, &notice, || fields.canonical(zone));
+        (notice.id, notice.formerly) = identity::of(&rules.source, &notice, || fields.canonical(zone));
         Ok(notice)
     }
 

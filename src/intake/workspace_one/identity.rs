@@ -1,18 +1,24 @@
 //! The id of an event, since the sender gives none.
 //!
-//! Two deliveries are the same event when source, device, kind, time and account agree. The id is a hash of these, so
-//! that a repeat days later meets the first on the same row, in whatever format it came. Changing anything here gives
-//! every event a new id; the test below holds it still.
+//! Two deliveries are the same event when source, device, kind, time and account agree. The id is its time and a hash of
+//! these, so that a repeat days later meets the first on the same row, in whatever format it came. Changing anything here
+//! gives every event a new id; the test below holds it still. It was done once: the first release had the hash alone, and
+//! what it wrote down is still found by that.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 use uuid::{Builder, Uuid};
 
+use crate::custody::EventId;
 use crate::intake::{Notice, canon};
 
-/// The id of this notice. `content` is asked for only when the event has no readable time to tell it from others.
-pub(super) fn of<'a>(source: &str, notice: &Notice, content: impl FnOnce() -> BTreeMap<&'a str, String>) -> Uuid {
+/// The id of this notice, and the one that the first release gave it. `content` is asked for only when the event has no readable time to tell it from others.
+pub(super) fn of<'a>(
+    source: &str,
+    notice: &Notice,
+    content: impl FnOnce() -> BTreeMap<&'a str, String>,
+) -> (Uuid, Uuid) {
     let device = &notice.device;
     let device =
         first([("uuid", &device.uem_uuid), ("id", &device.uem_id), ("serial", &device.serial), ("udid", &device.udid)]);
@@ -36,7 +42,8 @@ pub(super) fn of<'a>(source: &str, notice: &Notice, content: impl FnOnce() -> BT
     }
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.finalize()[..16]);
-    Builder::from_custom_bytes(bytes).into_uuid()
+    let formerly = Builder::from_custom_bytes(bytes).into_uuid();
+    (Uuid::from_bytes(EventId::timed(notice.occurred_at, bytes).0), formerly)
 }
 
 const NOTHING: (&str, String) = ("", String::new());

@@ -36,12 +36,26 @@ const PIECE: usize = 256;
 const BEYOND_THE_SERVER: Duration = Duration::from_secs(5);
 
 /// The migrations, oldest first: number, name, text for SQLite, text for PostgreSQL.
-const MIGRATIONS: &[(i64, &str, &str, &str)] = &[(
-    1,
-    "first",
-    include_str!("../../../migrations/sqlite/0001_first.sql"),
-    include_str!("../../../migrations/postgres/0001_first.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
+    (
+        1,
+        "first",
+        include_str!("../../../migrations/sqlite/0001_first.sql"),
+        include_str!("../../../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        2,
+        "many instances",
+        include_str!("../../../migrations/sqlite/0002_many_instances.sql"),
+        include_str!("../../../migrations/postgres/0002_many_instances.sql"),
+    ),
+    (
+        3,
+        "reporting",
+        include_str!("../../../migrations/sqlite/0003_reporting.sql"),
+        include_str!("../../../migrations/postgres/0003_reporting.sql"),
+    ),
+];
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +269,7 @@ impl Db {
     /// Begins a transaction that will write.
     pub(crate) async fn write(&self) -> Result<Tx, Error> {
         Ok(match &self.0 {
-            Pools::Sqlite(file) => Tx::new(Inner::SqliteWrites(file.write.begin_with("BEGIN IMMEDIATE").await?)),
+            Pools::Sqlite(file) => Tx::new(Inner::SqliteWrites(file.begin().await?)),
             Pools::Postgres(servers) => {
                 let (tx, server) = servers.begin().await?;
                 Tx { inner: Inner::PostgresWrites(tx), limit: servers.limit(), server: Some(server) }

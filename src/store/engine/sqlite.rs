@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
 
 use super::STATEMENTS;
 use crate::store::Error;
@@ -77,6 +78,22 @@ impl File {
             return Err(Error::SqliteTooOld { found: version, floor: SQLITE_FLOOR });
         }
         Ok(Self { write, read, path })
+    }
+
+    /// Begins a transaction on the one connection that writes.
+    ///
+    /// When the disk refuses a write, SQLite ends the transaction by itself, and the driver, which does not learn of it, counts
+    /// it as open for ever: every later one would be refused. Such a connection is given up, and a new one begins.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        const BEGIN: &str = "BEGIN IMMEDIATE";
+        match self.write.begin_with(BEGIN).await {
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                // What closing it complains of is what broke it, and was told already.
+                drop(self.write.acquire().await?.close().await);
+                self.write.begin_with(BEGIN).await
+            }
+            begun => begun,
+        }
     }
 
     pub(super) async fn close(&self) {
