@@ -7,6 +7,7 @@
 //! | all devices are compared with the UEM | [`sweep`] |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
+//! | one instance does what only one may do | [`lead`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
 //! | everything is folded again and compared | [`replay`] |
 //!
@@ -15,6 +16,7 @@
 pub mod facts;
 pub mod folding;
 pub mod keep;
+pub mod lead;
 pub mod look;
 pub mod names;
 pub mod operate;
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::custody::{Dice, Moment, Policy, RevokeOn};
@@ -137,8 +139,10 @@ pub struct Inner {
     pub looking: Notify,
     /// Rung when a stamp may have to be read back.
     pub proving: Notify,
-    /// The listing of the last complete sweep, by source.
-    pub listed: sweep::Listings,
+    /// Rung when whoever led has let the lead go.
+    handing_over: Notify,
+    /// Whether this instance leads, as far as it knows.
+    leading: watch::Sender<Option<lead::Lead>>,
     alarms: keep::Alarms,
     recorder: record::Recorder,
 }
@@ -174,7 +178,8 @@ impl App {
                 owing: Notify::new(),
                 looking: Notify::new(),
                 proving: Notify::new(),
-                listed: sweep::Listings::default(),
+                handing_over: Notify::new(),
+                leading: watch::Sender::new(None),
                 alarms: keep::Alarms::default(),
                 recorder,
             }),
