@@ -55,7 +55,8 @@ impl App {
 
     /// Devices that wait for an account which was decided while their event was being written.
     async fn fold_left_waiting(&self, lead: Lead) -> Result<(), Error> {
-        let waiting = accounts::left_waiting(&mut self.store.read().await?, BATCH).await?;
+        let since = utc(self.now().less(self.rules.snapshot_age));
+        let waiting = accounts::left_waiting(&mut self.store.read().await?, since, BATCH).await?;
         for device in waiting {
             let mut tx = self.write_as_leader(lead).await?;
             let owes = folding::fold_again(self, &mut tx, &[device], "its account was decided meanwhile").await?;

@@ -31,7 +31,7 @@ pub mod sweep;
 pub mod tokens;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -43,7 +43,7 @@ use crate::entra::Entra;
 use crate::intake::workspace_one::rest::Uem;
 use crate::intake::{Door, People, Rules};
 use crate::store::audit::Entry;
-use crate::store::{Store, times};
+use crate::store::{Error, Store, times};
 
 /// Where the time comes from.
 pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
@@ -143,6 +143,8 @@ pub struct Inner {
     handing_over: Notify,
     /// Whether this instance leads, as far as it knows.
     leading: watch::Sender<Option<lead::Lead>>,
+    /// Which people this instance takes up first.
+    share: Mutex<pay::Share>,
     alarms: keep::Alarms,
     recorder: record::Recorder,
 }
@@ -180,6 +182,7 @@ impl App {
                 proving: Notify::new(),
                 handing_over: Notify::new(),
                 leading: watch::Sender::new(None),
+                share: Mutex::new(pay::Share::ALL),
                 alarms: keep::Alarms::default(),
                 recorder,
             }),
@@ -238,6 +241,23 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// A throw of the dice.
 pub(crate) fn dice() -> Dice {
     Dice(rand::random_range(0..=1000))
+}
+
+/// How often what lost a race is begun again before its loop rests (S11).
+const TRIES: u32 = 5;
+
+/// Does a deed, again and again while it loses races: its transaction was rolled back, and a new one sees what the other did.
+pub(crate) async fn again<T, F: Future<Output = Result<T, Error>>>(deed: impl Fn() -> F) -> Result<T, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match deed().await {
+            Err(error) if error.is_passing() && tries < TRIES => {
+                tokio::time::sleep(Duration::from_millis(u64::from(dice().0) / 20 * u64::from(tries))).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The name under which what Handover does by itself stands in the audit history.

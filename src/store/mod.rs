@@ -145,6 +145,11 @@ impl Store {
         self.db.kind()
     }
 
+    /// Whether other instances may work on it at the same time.
+    pub fn is_shared(&self) -> bool {
+        self.kind() == Kind::Postgres
+    }
+
     /// Claims the database for one service. PostgreSQL is made for many and is not claimed.
     ///
     /// # Errors
