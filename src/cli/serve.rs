@@ -74,7 +74,7 @@ impl Service {
         let listeners = [open(intake, web::intake(Arc::clone(&site))), open(api, web::api(site))];
         let loops = tokio::spawn({
             let (app, stop) = (app.clone(), stop.clone());
-            async move { app.run(stop).await }
+            async move { app.run(&house::host(), stop).await }
         });
         Ok(Self {
             app,

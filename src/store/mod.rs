@@ -9,8 +9,11 @@ pub mod attempts;
 pub mod audit;
 pub mod engine;
 pub mod house;
+pub mod instances;
+pub mod leases;
 pub mod looks;
 pub mod months;
+pub mod paces;
 pub mod recording;
 pub mod revocations;
 pub mod snapshot;
@@ -114,6 +117,9 @@ pub enum Error {
     /// Somebody else changed a row between our reading and our writing it.
     #[error("{0} was changed by somebody else meanwhile")]
     Overtaken(&'static str),
+    /// Only the leader may do this, and somebody else leads, or nobody.
+    #[error("this instance does not lead")]
+    NotLeading,
     /// The database said no.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -213,6 +219,11 @@ impl Store {
     /// Which database it is.
     pub fn kind(&self) -> Kind {
         self.db.kind()
+    }
+
+    /// Whether other instances may work on it at the same time.
+    pub fn is_shared(&self) -> bool {
+        self.kind() == Kind::Postgres
     }
 
     /// Claims the database for one service. PostgreSQL is made for many and is not claimed.
