@@ -52,6 +52,9 @@ CREATE TABLE copies (
 ALTER TABLE devices ADD COLUMN origin jsonb;
 ALTER TABLE devices ADD COLUMN origin_at timestamptz;
 
+-- Only a look that a whole sweep asked for, because it did not list the device, can find that it is gone.
+ALTER TABLE looks ADD COLUMN unlisted boolean NOT NULL DEFAULT FALSE;
+
 -- Events and audit entries lie by the month that their ids begin with, so that a month can be dropped at once. Months are
 -- added by housekeeping; what fits into none, and what the first schema held, lies in `events_rest` and `audit_rest`.
 DROP INDEX events_by_device;
@@ -117,3 +120,6 @@ CREATE INDEX events_by_account ON events (account_id, at) WHERE account_id IS NO
 CREATE INDEX audit_by_time ON audit (at, id);
 CREATE INDEX audit_by_device ON audit (device_id, at, id) WHERE device_id IS NOT NULL;
 CREATE INDEX audit_by_person ON audit (person_id, at, id) WHERE person_id IS NOT NULL;
+
+-- What was folded while its account was being decided elsewhere is found by this.
+CREATE INDEX custodies_unknown ON custodies (account_id, started_at) WHERE holder = 'unknown' AND account_id IS NOT NULL;

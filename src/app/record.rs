@@ -331,11 +331,7 @@ async fn write_events(app: &App, events: &[Incoming]) -> Result<Vec<Recorded>, E
             Err(error) => {
                 tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), events = events.len(),
                     "could not write {} events down", events.len());
-                if error.is_fatal() {
-                    // S4: what the disk holds is not known any more. Only a new start finds out.
-                    tracing::error!("the disk did not take a flush; ending at once");
-                    std::process::exit(74);
-                }
+                error.end_if_fatal();
                 return Err(error);
             }
         }
@@ -696,6 +692,7 @@ impl<'a> Group<'a> {
                     due_at: self.now,
                     asked_at: self.now,
                     tries: 0,
+                    unlisted: false,
                 };
                 asked.insert(*device, look);
             }

@@ -25,6 +25,15 @@ pub fn clock() -> Clock {
     })
 }
 
+/// Opens the configured database.
+///
+/// # Errors
+/// When it cannot be reached, is not safe to use, or the file of its password cannot be read.
+pub async fn store(config: &Config) -> anyhow::Result<Store> {
+    let settings = config.database.settings().context("database.password_file cannot be read")?;
+    Ok(Store::open_with(&settings, &config.base).await?)
+}
+
 /// Puts the service together over a database that is open.
 ///
 /// # Errors
@@ -34,6 +43,14 @@ pub fn app(config: &Config, store: Store) -> anyhow::Result<App> {
     let entra = config.entra.as_ref().map(|section| directory(config, section)).transpose()?;
     let owner = format!("{}-{}", std::process::id(), Uuid::new_v4());
     Ok(App::new(store, rulebook(config), sources, entra, clock(), owner))
+}
+
+/// What this machine, or container, is called; for people to tell instances apart.
+pub fn host() -> String {
+    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let named = named.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    let named = named.trim();
+    if named.is_empty() { String::from("unknown") } else { named.to_owned() }
 }
 
 /// What the site decided.
