@@ -8,6 +8,7 @@ pub mod asking;
 pub mod attempts;
 pub mod audit;
 pub mod engine;
+pub mod house;
 pub mod looks;
 pub mod months;
 pub mod recording;
