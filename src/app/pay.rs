@@ -106,6 +106,9 @@ impl App {
 
     /// What was left behind, and who is due.
     async fn claimable(&self, limit: i64) -> Result<(Vec<(AttemptRow, Uuid)>, Vec<Uuid>), Error> {
+        if !self.house_is_open().await? {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let left_behind = self.take_over().await?;
         let due = revocations::due_people(&mut self.store.read().await?, self.utc(), self.never(), limit).await?;
         Ok((left_behind, due.into_iter().map(|due| due.person_id).collect()))
@@ -136,7 +139,12 @@ impl App {
             Stamp::Read { guest: true, .. } => {
                 return self.close_all(&person, Standpoint::NotEffective, None).await;
             }
-            Stamp::Read { stamp, .. } => stamp,
+            Stamp::Read { stamp, .. } => {
+                if !self.close_answered(entra, &person, stamp, Standpoint::Open).await?.is_empty() {
+                    return Ok(());
+                }
+                stamp
+            }
             Stamp::Unreadable => None,
             Stamp::Gone => return self.put_off_all(&person, Verdict::Unfound).await,
             Stamp::NotNow(verdict) => return self.put_off_all(&person, verdict).await,
@@ -229,6 +237,9 @@ impl App {
         before: Option<Moment>,
     ) -> Result<Option<AttemptRow>, Error> {
         let mut tx = self.store.write().await?;
+        if !self.may_send(&mut tx).await? {
+            return Ok(None);
+        }
         let rows = revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await?;
         if rows.is_empty() {
             return Ok(None);

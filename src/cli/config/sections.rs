@@ -1,7 +1,7 @@
 //! The sections that exist once: server, intake, database, entra, policy, log.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 
@@ -43,6 +43,8 @@ impl Intake {
 pub struct Database {
     /// `sqlite://path` or `postgres://…`. Default: `sqlite://data/handover.db`.
     pub url: String,
+    /// The file outside of the database by which a restore is noticed. Default: beside a SQLite file; none for PostgreSQL.
+    pub witness_file: Option<PathBuf>,
 }
 
 /// A PostgreSQL address may hold a password.
@@ -59,22 +61,39 @@ impl Database {
         if !known.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
             section.problem("url", "is not a database; write \"sqlite://path\" or \"postgres://user@host/name\"");
         }
+        let witness_file = section.place("witness_file");
         section.done();
-        Self { url }
+        Self { url, witness_file }
+    }
+
+    /// The SQLite file; absent for PostgreSQL. Relative paths count from `base`.
+    pub fn file(&self, base: &Path) -> Option<PathBuf> {
+        self.url.strip_prefix("sqlite://").map(|path| base.join(path))
+    }
+
+    /// Where the witness is kept.
+    pub fn witness(&self, base: &Path) -> Option<PathBuf> {
+        let beside = || self.file(base).map(|file| PathBuf::from(format!("{}.witness", file.display())));
+        self.witness_file.clone().or_else(beside)
     }
 
     /// The address without its password.
     pub fn shown(&self) -> String {
-        if self.url.starts_with("sqlite://") {
-            return self.url.clone();
-        }
-        let Ok(mut url) = Url::parse(&self.url) else { return "postgres://…".to_owned() };
-        if url.password().is_some() && url.set_password(Some("…")).is_err() {
-            return "postgres://…".to_owned();
-        }
-        url.set_query(None);
-        url.to_string()
+        shown(&self.url)
     }
+}
+
+/// A database's address without its password.
+pub fn shown(address: &str) -> String {
+    if address.starts_with("sqlite://") {
+        return address.to_owned();
+    }
+    let Ok(mut url) = Url::parse(address) else { return "postgres://…".to_owned() };
+    if url.password().is_some() && url.set_password(Some("…")).is_err() {
+        return "postgres://…".to_owned();
+    }
+    url.set_query(None);
+    url.to_string()
 }
 
 /// One of Microsoft's separate clouds.
