@@ -53,6 +53,9 @@ CREATE TABLE copies (
 ALTER TABLE devices ADD COLUMN origin jsonb;
 ALTER TABLE devices ADD COLUMN origin_at timestamptz;
 
+-- Only a look that a whole sweep asked for, because it did not list the device, can find that it is gone.
+ALTER TABLE looks ADD COLUMN unlisted boolean NOT NULL DEFAULT FALSE;
+
 -- Events and audit entries lie by the month that their ids begin with, so that a month can be dropped at once. Months are
 -- added by housekeeping; what fits into none, and what the first schema held, lies in `events_rest` and `audit_rest`.
 DROP INDEX events_by_device;

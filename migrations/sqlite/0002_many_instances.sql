@@ -52,3 +52,6 @@ CREATE TABLE copies (
 -- The fold's state where events were dropped for their age: what is left is folded from it.
 ALTER TABLE devices ADD COLUMN origin TEXT;
 ALTER TABLE devices ADD COLUMN origin_at TEXT;
+
+-- Only a look that a whole sweep asked for, because it did not list the device, can find that it is gone.
+ALTER TABLE looks ADD COLUMN unlisted INTEGER NOT NULL DEFAULT FALSE;

@@ -54,7 +54,7 @@ impl App {
     /// When the database fails. What a source or the directory does wrong is tried again.
     pub async fn check_house(&self) -> Result<Turn, Error> {
         let Some(entra) = self.entra.clone() else { return Ok(Turn::Idle) };
-        if self.rules.shadow {
+        if self.rules.shadow || self.leading.borrow().is_none() {
             return Ok(Turn::Idle);
         }
         let Some(house) = house::read(&mut self.store.read().await?).await? else { return Ok(Turn::Idle) };

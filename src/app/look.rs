@@ -347,13 +347,12 @@ impl App {
         Ok(())
     }
 
-    /// The source does not know the device. That convicts only where the last whole sweep missed it too.
+    /// The source does not know the device. That convicts only where a whole sweep missed it too, and asked for this look.
     async fn miss(&self, source: &Source, device: &DeviceRow, look: &LookRow, at: Option<Moment>) -> Result<(), Error> {
         if !look.settled {
             return self.settle_later(look).await;
         }
-        let missed = self.listed.misses(&source.name, device.id);
-        if missed && device.holder_account.is_some() {
+        if look.unlisted && device.holder_account.is_some() {
             let names = names_of(device);
             if self.record_read(source, device, "gone", None, &names, at).await.is_err() {
                 return self.retry_later(look).await;

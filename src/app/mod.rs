@@ -8,6 +8,7 @@
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
 //! | whether this is the database that was served on last; the check after a restore; moving to another | [`house`], [`check`], [`moving`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
+//! | one instance does what only one may do | [`lead`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
 //! | what is too old is dropped | [`retain`] |
 //! | everything is folded again and compared | [`replay`] |
@@ -19,6 +20,7 @@ pub mod facts;
 pub mod folding;
 pub mod house;
 pub mod keep;
+pub mod lead;
 pub mod look;
 pub mod moving;
 pub mod names;
@@ -40,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::custody::{Dice, Moment, Policy, RevokeOn};
@@ -149,10 +151,12 @@ pub struct Inner {
     pub proving: Notify,
     /// Rung when the check after a restore may go on.
     pub checking: Notify,
-    /// The listing of the last complete sweep, by source.
-    pub listed: sweep::Listings,
     /// What is remembered of the house outside of the database.
     pub house: house::Memory,
+    /// Rung when whoever led has let the lead go.
+    handing_over: Notify,
+    /// Whether this instance leads, as far as it knows.
+    leading: watch::Sender<Option<lead::Lead>>,
     alarms: keep::Alarms,
     tended: retain::Tended,
     recorder: record::Recorder,
@@ -190,8 +194,9 @@ impl App {
                 looking: Notify::new(),
                 proving: Notify::new(),
                 checking: Notify::new(),
-                listed: sweep::Listings::default(),
                 house: house::Memory::default(),
+                handing_over: Notify::new(),
+                leading: watch::Sender::new(None),
                 alarms: keep::Alarms::default(),
                 tended: retain::Tended::default(),
                 recorder,

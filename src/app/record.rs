@@ -696,6 +696,7 @@ impl<'a> Group<'a> {
                     due_at: self.now,
                     asked_at: self.now,
                     tries: 0,
+                    unlisted: false,
                 };
                 asked.insert(*device, look);
             }

@@ -76,7 +76,7 @@ impl Service {
         ];
         let loops = tokio::spawn({
             let (app, stop) = (app.clone(), stop.clone());
-            async move { app.run(stop).await }
+            async move { app.run(&house::host(), stop).await }
         });
         Ok(Self {
             app,

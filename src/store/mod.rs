@@ -10,9 +10,12 @@ pub mod audit;
 pub mod engine;
 pub mod hold;
 pub mod house;
+pub mod instances;
+pub mod leases;
 pub mod looks;
 pub mod months;
 pub mod moving;
+pub mod paces;
 pub mod recording;
 pub mod revocations;
 pub mod snapshot;
@@ -95,6 +98,9 @@ pub enum Error {
     /// Somebody else changed a row between our reading and our writing it.
     #[error("{0} was changed by somebody else meanwhile")]
     Overtaken(&'static str),
+    /// Only the leader may do this, and somebody else leads, or nobody.
+    #[error("this instance does not lead")]
+    NotLeading,
     /// The database said no.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
