@@ -15,16 +15,16 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use chrono::{DateTime, Utc};
 use indicatif::ProgressBar;
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use url::Url;
 use uuid::Uuid;
 
 use super::args::{Backup, BackupAction};
 use super::config::Config;
 use super::run::{End, Misused, complain, json, now, print};
 use super::{house, text};
-use crate::store::{Store, house as rows, moving, tables};
+use crate::store::{Settings, Store, house as rows, moving, tables};
 
 /// What lies beside a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub(super) async fn backup(config: &Config, options: &Backup) -> anyhow::Result<
     let bar = spinner("copying");
     let partial = beside(&to, "partial");
     drop(std::fs::remove_file(&partial));
-    let store = Store::attach(&config.database.url, &config.base).await?;
+    let store = Store::attach(&config.database.settings()?, &config.base).await?;
     store.write_copy(&partial).await.with_context(|| format!("{} cannot be written", partial.display()))?;
     store.close().await;
     bar.set_message("checking");
@@ -126,7 +126,9 @@ async fn described(file: &Path, taken_at: DateTime<Utc>) -> anyhow::Result<Manif
 
 async fn attach(file: &Path) -> anyhow::Result<Store> {
     let url = format!("sqlite://{}", file.display());
-    Store::attach(&url, Path::new("/")).await.with_context(|| format!("{} cannot be opened", file.display()))
+    Store::attach(&Settings::new(&url), Path::new("/"))
+        .await
+        .with_context(|| format!("{} cannot be opened", file.display()))
 }
 
 /// How many rows each table has that is there.
@@ -249,7 +251,7 @@ async fn verify_in(
 
 /// Lets `pg_dump` write, or says how.
 async fn dump(config: &Config, to: &Path, run: bool) -> anyhow::Result<End> {
-    let (address, password) = without_password(&config.database.url)?;
+    let (address, password) = without_password(&config.database.url);
     let says = format!(
         "PostgreSQL is backed up by its own tools:\n\n\
          \x20 pg_dump --format=custom --file={file} '{address}'\n\n\
@@ -268,8 +270,13 @@ async fn dump(config: &Config, to: &Path, run: bool) -> anyhow::Result<End> {
     let bar = spinner("pg_dump");
     let mut command = tokio::process::Command::new("pg_dump");
     command.arg("--format=custom").arg("--no-password").arg("--file").arg(&partial).arg(&address).stdin(Stdio::null());
-    if let Some(password) = password {
+    let configured = config.database.settings()?.password;
+    if let Some(password) = password.or_else(|| configured.map(|secret| secret.expose_secret().to_owned())) {
         command.env("PGPASSWORD", password);
+    }
+    if !address.contains("sslmode=") {
+        // As Handover itself does, and unlike the tool's own default.
+        command.env("PGSSLMODE", "verify-full");
     }
     let ended = match command.status().await {
         Ok(ended) => ended,
@@ -292,11 +299,14 @@ async fn dump(config: &Config, to: &Path, run: bool) -> anyhow::Result<End> {
 }
 
 /// A PostgreSQL address without its password, which must not stand on a command line, and the password.
-fn without_password(url: &str) -> anyhow::Result<(String, Option<String>)> {
-    let mut url = Url::parse(url).context("database.url")?;
-    let password = url.password().map(|password| percent_decoded(password));
-    ensure!(url.set_password(None).is_ok(), "database.url has no place for a password");
-    Ok((url.to_string(), password))
+fn without_password(url: &str) -> (String, Option<String>) {
+    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let Some((user, hosts)) = authority.rsplit_once('@') else { return (url.to_owned(), None) };
+    match user.split_once(':') {
+        Some((user, password)) => (format!("{scheme}://{user}@{hosts}{path}"), Some(percent_decoded(password))),
+        None => (url.to_owned(), None),
+    }
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -373,9 +383,9 @@ mod tests {
     #[test]
     fn a_password_is_taken_out_of_the_address_and_decoded() {
         let (address, password) =
-            without_password("postgres://handover:p%40ss%2Fword@db/handover?sslmode=require").unwrap();
+            without_password("postgres://handover:p%40ss%2Fword@one:5432,two/handover?sslmode=require");
 
-        assert_eq!(address, "postgres://handover@db/handover?sslmode=require");
+        assert_eq!(address, "postgres://handover@one:5432,two/handover?sslmode=require");
         assert_eq!(password.as_deref(), Some("p@ss/word"));
     }
 }

@@ -37,7 +37,9 @@ async fn copy(config: &Config, from: &str, to: &str, as_json: bool) -> anyhow::R
     let route = Route { from: shown(from), to: shown(to), actor: actor() };
     let source = open(config, from).await.with_context(|| format!("the database {}", route.from))?;
     let _left = source.claim()?;
-    let target = Store::open(to, &config.base).await.with_context(|| format!("the database {}", route.to))?;
+    let target = Store::open_with(&config.database.settings_for(to)?, &config.base)
+        .await
+        .with_context(|| format!("the database {}", route.to))?;
     let _entered = target.claim()?;
     let rows = moving::rows_to_copy(&source).await?;
     let bar = progress(rows);
@@ -78,8 +80,8 @@ async fn copy(config: &Config, from: &str, to: &str, as_json: bool) -> anyhow::R
 }
 
 /// A sealed database takes no change, and so no migration; it is opened as it is.
-async fn open(config: &Config, url: &str) -> Result<Store, crate::store::Error> {
-    let store = Store::attach(url, &config.base).await?;
+async fn open(config: &Config, url: &str) -> anyhow::Result<Store> {
+    let store = Store::attach(&config.database.settings_for(url)?, &config.base).await?;
     let house = match store.read().await {
         Ok(mut tx) => rows::read(&mut tx).await.ok().flatten(),
         Err(_) => None,
@@ -88,7 +90,7 @@ async fn open(config: &Config, url: &str) -> Result<Store, crate::store::Error> 
         return Ok(store);
     }
     store.close().await;
-    Store::open(url, &config.base).await
+    Ok(Store::open_with(&config.database.settings_for(url)?, &config.base).await?)
 }
 
 fn progress(rows: u64) -> ProgressBar {
@@ -120,7 +122,7 @@ fn tell(bar: &ProgressBar, rows: u64, step: Step) {
 }
 
 async fn status(config: &Config, as_json: bool) -> anyhow::Result<End> {
-    let store = Store::attach(&config.database.url, &config.base).await?;
+    let store = Store::attach(&config.database.settings()?, &config.base).await?;
     let Some(house) = rows::read(&mut store.read().await?).await? else {
         return Ok(complain("nothing was ever served from this database"));
     };
@@ -144,7 +146,7 @@ async fn status(config: &Config, as_json: bool) -> anyhow::Result<End> {
 }
 
 async fn unseal(config: &Config, reason: &str) -> anyhow::Result<End> {
-    let store = Store::attach(&config.database.url, &config.base).await?;
+    let store = Store::attach(&config.database.settings()?, &config.base).await?;
     let _claim = store.claim()?;
     if !house::unseal(&store, reason, &actor(), now()).await? {
         return Ok(complain("the database is not sealed"));

@@ -28,14 +28,14 @@ pub(super) async fn restore(config: &Config, options: &Restore) -> anyhow::Resul
     }
     let reason = options.reason.as_deref().unwrap_or_default();
     if options.declare {
-        let store = Store::open(url, &config.base).await?;
+        let store = Store::open_with(&config.database.settings_for(url)?, &config.base).await?;
         house::hold_house(&store, &format!("declared: {reason}"), None, None, &actor(), now()).await?;
         store.close().await;
         print("nothing is sent until the stamps have been read\n")?;
         return Ok(End::Done);
     }
     if options.open {
-        let store = Store::open(url, &config.base).await?;
+        let store = Store::open_with(&config.database.settings_for(url)?, &config.base).await?;
         if !house::open_house_early(&store, reason, &actor(), now()).await? {
             return Ok(complain("there is no check after a restore to end"));
         }
@@ -129,7 +129,7 @@ fn take_the_place(coming: &Path, database: &Path) -> anyhow::Result<Option<PathB
 }
 
 async fn check(config: &Config, url: &str, as_json: bool) -> anyhow::Result<End> {
-    let store = Store::attach(url, &config.base).await?;
+    let store = Store::attach(&config.database.settings_for(url)?, &config.base).await?;
     let mut tx = store.read().await?;
     let Some(house) = rows::read(&mut tx).await? else {
         return Ok(complain("nothing was ever served from this database"));

@@ -293,8 +293,9 @@ pub async fn rows_after(
         }
         query.push(format!(" ORDER BY {keys} LIMIT {limit}"));
         let found = query.build().fetch_all(c).await?;
-        found.iter().map(|row| read_row(row, table)).collect::<Result<Vec<_>, _>>().map_err(Error::Database)
+        found.iter().map(|row| read_row(row, table)).collect::<Result<Vec<_>, sqlx::Error>>()
     })
+    .map_err(Error::Database)
 }
 
 /// Writes rows that are not there yet.

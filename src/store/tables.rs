@@ -203,6 +203,7 @@ pub const TABLES: &[Table] = &[
             ("due_at", Time),
             ("asked_at", Time),
             ("tries", Int),
+            ("unlisted", Flag),
         ],
         key: &["device_id"],
     },

@@ -9,4 +9,5 @@ mod support;
 mod fences;
 mod history;
 mod order;
+mod reporting;
 mod service;
