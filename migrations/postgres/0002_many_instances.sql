@@ -10,7 +10,8 @@ CREATE TABLE house (
     state        text NOT NULL CHECK (state IN ('open', 'checking', 'sealed')),
     why          text,                  -- why it is not open
     restored_at  timestamptz,                  -- what happened before this may have been answered by what a restore forgot
-    changed_at   timestamptz NOT NULL
+    changed_at   timestamptz NOT NULL,
+    former       jsonb NOT NULL DEFAULT '[]' -- the epochs before this one: who remembers one of them has seen less
 );
 
 -- Who may do what only one may do at a time. The term counts the holders, and fences what they write.

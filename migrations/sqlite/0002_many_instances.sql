@@ -10,7 +10,8 @@ CREATE TABLE house (
     state        TEXT NOT NULL CHECK (state IN ('open', 'checking', 'sealed')),
     why          TEXT,                  -- why it is not open
     restored_at  TEXT,                  -- what happened before this may have been answered by what a restore forgot
-    changed_at   TEXT NOT NULL
+    changed_at   TEXT NOT NULL,
+    former       TEXT NOT NULL DEFAULT '[]' -- the epochs before this one: who remembers one of them has seen less
 ) STRICT;
 
 -- Who may do what only one may do at a time. The term counts the holders, and fences what they write.

@@ -286,3 +286,12 @@ pub async fn newest_effect(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<
     };
     Ok(effects.into_iter().filter_map(at).max())
 }
+
+/// The newest stamp of a person that an attempt has read, before or after its call.
+pub async fn newest_stamp(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<Utc>>, Error> {
+    const STAMPS: &str =
+        "SELECT stamp_before, stamp_after FROM attempts WHERE person_id = $1 ORDER BY began_at DESC LIMIT 10";
+    let stamps: Vec<(Option<DateTime<Utc>>, Option<DateTime<Utc>>)> =
+        on!(tx, |c| sqlx::query_as(STAMPS).bind(person).fetch_all(c).await)?;
+    Ok(stamps.into_iter().flat_map(|(before, after)| [before, after]).flatten().max())
+}
