@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::app::folding::{self, Standings};
 use crate::app::{App, Inner, Source, names};
-use crate::custody::{Event, EventId, Moment, State, fold};
+use crate::custody::{Custody, Event, EventId, Moment, State, fold};
 use crate::intake::{AccountNames, Class, DeviceNames, Notice};
 use crate::store::accounts::{AccountRow, PersonRow};
 use crate::store::audit::Entry;
@@ -372,6 +372,10 @@ struct Group<'a> {
     new: HashSet<Uuid>,
     rows: Vec<EventRow>,
     custodies: Vec<CustodyRow>,
+    /// Custodies that had begun before this group, and of which nothing changes but that they end.
+    ended: Vec<CustodyRow>,
+    /// Devices of which more changes than where their fold has come to.
+    renamed: HashSet<Uuid>,
     owed: Vec<RevocationRow>,
     audit: Vec<Entry>,
     odd: Vec<(Uuid, String)>,
@@ -393,6 +397,8 @@ impl<'a> Group<'a> {
             new: HashSet::new(),
             rows: Vec::new(),
             custodies: Vec::new(),
+            ended: Vec::new(),
+            renamed: HashSet::new(),
             owed: Vec::new(),
             audit: Vec::new(),
             odd: Vec::new(),
@@ -447,7 +453,9 @@ impl<'a> Group<'a> {
                 }
             }
             if let Some(row) = self.devices.get_mut(&id).or_else(|| fresh.get_mut(&id)) {
-                learn_names(row, event);
+                if learn_names(row, event) {
+                    self.renamed.insert(id);
+                }
             }
             self.device_of.push(id);
         }
@@ -619,8 +627,12 @@ impl<'a> Group<'a> {
         let rows: Vec<Event> = events.iter().map(|(row, _)| folding::event(row)).collect();
         let folded = fold(head, rows, |account| self.standings.of(account), self.app.rules.policy());
         for custody in &folded.custodies {
-            if Some(*custody) != head.open {
-                self.custodies.push(folding::custody_row(device.id, custody));
+            let row = folding::custody_row(device.id, custody);
+            match head.open {
+                Some(open) if open == *custody => {}
+                // Most of what changes is the end of a custody; writing that alone spares the indexes of the rest.
+                Some(open) if open == (Custody { ended: None, ..*custody }) => self.ended.push(row),
+                Some(_) | None => self.custodies.push(row),
             }
         }
         for owed in &folded.owed {
@@ -663,6 +675,10 @@ impl<'a> Group<'a> {
         // Whatever is left is of an event that was written before it turned out to be odd.
         let odd: Vec<_> = odd.into_iter().collect();
         recording::mark_odd(tx, &odd).await?;
+        let ended = std::mem::take(&mut self.ended);
+        if recording::end_custodies(tx, &ended).await? != ended.len() {
+            return Err(Error::Overtaken("a custody"));
+        }
         recording::save_custodies(tx, &std::mem::take(&mut self.custodies)).await?;
         revocations::owe(tx, &std::mem::take(&mut self.owed)).await
     }
@@ -676,8 +692,10 @@ impl<'a> Group<'a> {
             .filter(|(event, _)| self.new.contains(&event.id))
             .map(|(_, device)| *device)
             .collect();
-        let devices: Vec<_> = self.devices.values().filter(|row| touched.contains(&row.id)).cloned().collect();
-        recording::save_devices(tx, &devices).await?;
+        let touched = self.devices.values().filter(|row| touched.contains(&row.id)).cloned();
+        let (renamed, moved): (Vec<_>, Vec<_>) = touched.partition(|row| self.renamed.contains(&row.id));
+        recording::save_devices(tx, &renamed).await?;
+        recording::move_heads(tx, &moved).await?;
         looks::ask(tx, &self.looks()).await?;
         audit::write(tx, &self.audit).await?;
         self.hear(tx).await
@@ -749,12 +767,14 @@ fn new_device(id: Uuid, source: &str) -> DeviceRow {
     }
 }
 
-/// Takes over the names of an event, unless a newer event named the device already.
-fn learn_names(row: &mut DeviceRow, event: &Incoming) {
+/// Takes over the names of an event, unless a newer event named the device already. Says whether that changed anything.
+fn learn_names(row: &mut DeviceRow, event: &Incoming) -> bool {
     let newest = row.last_event_at.is_none_or(|last| moment(last) <= event.at());
-    let learn = |mine: &mut Option<String>, theirs: &Option<String>| {
-        if theirs.is_some() && (newest || mine.is_none()) {
+    let mut changed = false;
+    let mut learn = |mine: &mut Option<String>, theirs: &Option<String>| {
+        if theirs.is_some() && (newest || mine.is_none()) && mine != theirs {
             mine.clone_from(theirs);
+            changed = true;
         }
     };
     learn(&mut row.serial, &event.device.serial);
@@ -764,10 +784,15 @@ fn learn_names(row: &mut DeviceRow, event: &Incoming) {
     learn(&mut row.name, &event.device.name);
     learn(&mut row.asset_number, &event.device.asset_number);
     learn(&mut row.site, &event.device.site);
-    row.source.clone_from(&event.source);
-    if event.how == "read" {
-        row.confirmed_at = row.confirmed_at.or(Some(utc(event.received_at)));
+    if row.source != event.source {
+        row.source.clone_from(&event.source);
+        changed = true;
     }
+    if event.how == "read" && row.confirmed_at.is_none() {
+        row.confirmed_at = Some(utc(event.received_at));
+        changed = true;
+    }
+    changed
 }
 
 /// The person known by a UPN, added if nobody is.
