@@ -22,7 +22,7 @@ use crate::store::recording::{CustodyRow, DeviceRow, FoldedEvent};
 use crate::store::revocations::RevocationRow;
 use crate::store::snapshot::{Snapshot, known_name};
 use crate::store::times::{moment, utc};
-use crate::store::{Error, Tx, accounts, audit, recording, revocations};
+use crate::store::{Error, Tx, accounts, audit, months, recording, revocations};
 
 /// What stands in the note of a revocation whose reason went away before it was sent.
 pub const REASON_GONE: &str = "a late event or a new fact took its reason away before anything was sent";
@@ -461,6 +461,11 @@ fn revised(app: &Inner, before: &RevocationRow, after: &RevocationRow) -> Entry 
 /// Saves a row that was loaded in this transaction. That somebody else changed it since means: begin again.
 pub async fn save(tx: &mut Tx, row: &RevocationRow) -> Result<(), Error> {
     if revocations::save(tx, row).await? { Ok(()) } else { Err(Error::Overtaken("a revocation")) }
+}
+
+/// The state that a device's kept events are folded from: where older ones were dropped, what they had come to.
+pub async fn origin(tx: &mut Tx, device: Uuid) -> Result<State, Error> {
+    Ok(months::origin(tx, device).await?.map_or_else(State::default, State::from))
 }
 
 /// Moves a device's base forward to `cutoff`, so that folding again stays cheap. Events before it are too late from then on.

@@ -46,6 +46,7 @@ impl App {
         self.advance_bases().await?;
         self.bound_quarantine().await?;
         self.measure().await?;
+        self.tend_history().await?;
         self.listen_for_silence().await
     }
 

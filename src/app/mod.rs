@@ -8,6 +8,7 @@
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
+//! | what is too old is dropped | [`retain`] |
 //! | everything is folded again and compared | [`replay`] |
 //!
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
@@ -23,12 +24,14 @@ pub mod prove;
 pub mod receive;
 pub mod record;
 pub mod replay;
+pub mod retain;
 pub mod run;
 pub mod settle;
 pub mod sweep;
 pub mod tokens;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +66,8 @@ pub struct Rulebook {
     pub clock_skew: Duration,
     /// How far back snapshots lie.
     pub snapshot_age: Duration,
+    /// For how many months history is kept; absent: for good.
+    pub keep_months: Option<NonZeroU32>,
     /// How many revocations may be under way at once.
     pub workers: usize,
     /// How long one instance may keep an attempt to itself.
@@ -79,6 +84,7 @@ impl Default for Rulebook {
             act_within: Duration::from_secs(24 * 3600),
             clock_skew: Duration::from_secs(300),
             snapshot_age: Duration::from_secs(7 * 24 * 3600),
+            keep_months: NonZeroU32::new(72),
             workers: 8,
             lease: Duration::from_secs(30),
         }
@@ -140,6 +146,7 @@ pub struct Inner {
     /// The listing of the last complete sweep, by source.
     pub listed: sweep::Listings,
     alarms: keep::Alarms,
+    tended: retain::Tended,
     recorder: record::Recorder,
 }
 
@@ -176,6 +183,7 @@ impl App {
                 proving: Notify::new(),
                 listed: sweep::Listings::default(),
                 alarms: keep::Alarms::default(),
+                tended: retain::Tended::default(),
                 recorder,
             }),
         };

@@ -65,6 +65,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0002_many_instances.sql"),
         include_str!("../../migrations/postgres/0002_many_instances.sql"),
     ),
+    (
+        3,
+        "reporting",
+        include_str!("../../migrations/sqlite/0003_reporting.sql"),
+        include_str!("../../migrations/postgres/0003_reporting.sql"),
+    ),
 ];
 
 /// Which database it is.
@@ -256,7 +262,7 @@ impl Db {
     /// Begins a transaction that will write.
     pub(crate) async fn write(&self) -> Result<Tx, Error> {
         Ok(Tx(match &self.0 {
-            Pools::Sqlite { write, .. } => Inner::SqliteWrites(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Sqlite { write, .. } => Inner::SqliteWrites(begin_on_sqlite(write).await?),
             Pools::Postgres(pool) => Inner::PostgresWrites(pool.begin().await?),
         }))
     }
@@ -299,6 +305,22 @@ impl Db {
             }
             Pools::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+/// Begins a writing transaction on the one connection that writes.
+///
+/// When the disk refuses a write, SQLite ends the transaction by itself, and the driver, which does not learn of it, counts it
+/// as open for ever: every later one would be refused. Such a connection is given up, and a new one begins.
+async fn begin_on_sqlite(write: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    const BEGIN: &str = "BEGIN IMMEDIATE";
+    match write.begin_with(BEGIN).await {
+        Err(sqlx::Error::InvalidSavePointStatement) => {
+            // What closing it complains of is what broke it, and was told already.
+            drop(write.acquire().await?.close().await);
+            write.begin_with(BEGIN).await
+        }
+        begun => begun,
     }
 }
 

@@ -25,6 +25,8 @@ use super::Secret;
 /// Every key there is, as [`Section`] names them; `[]` stands for the position in a list.
 pub(super) const KEYS: &[&str] = &[
     "server.listen",
+    "server.trusted_proxies",
+    "server.proxy_header",
     "intake.listen",
     "database.url",
     "entra.cloud",
@@ -32,6 +34,7 @@ pub(super) const KEYS: &[&str] = &[
     "entra.client_id",
     "entra.client_secret",
     "entra.client_secret_file",
+    "entra.federated_token_file",
     "entra.login_url",
     "entra.graph_url",
     "entra.ca_file",
