@@ -3,8 +3,8 @@
 //! The promise: when [`App::record`] returns `Ok`, the event, its device, its custodies, what they make owed and the audit
 //! entries are on stable storage, or were before. No network call happens on the way.
 //!
-//! Events of many requests share a commit. One task takes what waits, folds it in memory, and writes it by a handful of
-//! multi-row statements; while it commits, the next group gathers. What waits here has been acknowledged to nobody.
+//! Events of many requests share a commit. A group is what waits when a writer becomes free; it is folded in memory, and written
+//! by a handful of multi-row statements; meanwhile the next one gathers. What waits here has been acknowledged to nobody.
 //!
 //! What would surprise: a group that fails for good is tried again one event at a time, so that one bad event does not
 //! keep its neighbours out.
@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::types::Json;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::app::folding::{self, Standings};
@@ -270,11 +271,17 @@ impl App {
     }
 }
 
-/// Writes commit groups for as long as there is an [`App`].
+/// Writes commit groups for as long as there is an [`App`]: one after the other where the database has one writer, else a few
+/// at once. Two groups that concern one device wait for each other at its row.
 pub(crate) async fn write_groups(inner: Weak<Inner>, mut queue: Queue) {
+    let mut under_way = JoinSet::new();
     while let Some(first) = queue.0.recv().await {
         let Some(inner) = inner.upgrade() else { return };
         let app = App::held_by(inner);
+        // What arrives while all writers are busy joins the group.
+        while under_way.len() >= app.store.writers() {
+            under_way.join_next().await;
+        }
         let mut size = first.events.len();
         let mut group = vec![first];
         while size < GROUP
@@ -283,8 +290,10 @@ pub(crate) async fn write_groups(inner: Weak<Inner>, mut queue: Queue) {
             size += next.events.len();
             group.push(next);
         }
-        write_group(&app, group).await;
+        under_way.spawn(async move { write_group(&app, group).await });
+        while under_way.try_join_next().is_some() {}
     }
+    under_way.join_all().await;
 }
 
 async fn write_group(app: &App, group: Vec<Waiting>) {

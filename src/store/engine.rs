@@ -48,6 +48,10 @@ const READERS: u32 = 4;
 /// How many connections one instance takes from PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 16;
 
+/// How many commit groups one instance has under way on PostgreSQL: while the server works on one, the next is folded. With
+/// more, groups become smaller and wait for each other's devices.
+const POSTGRES_WRITERS: usize = 3;
+
 /// The oldest SQLite that does not corrupt a WAL database when checkpoints race (S7): 3.51.3.
 const SQLITE_FLOOR: &str = "3.51.3";
 
@@ -190,6 +194,7 @@ impl Db {
             Self::open_sqlite(file).await
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let options = PgConnectOptions::from_str(url).map_err(|error| Error::Url(error.to_string()))?;
+            let options = options.statement_cache_capacity(STATEMENTS);
             let pool = PgPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)
                 .acquire_timeout(BUSY)
@@ -248,6 +253,14 @@ impl Db {
         match self.0 {
             Pools::Sqlite { .. } => Kind::Sqlite,
             Pools::Postgres(_) => Kind::Postgres,
+        }
+    }
+
+    /// How many transactions may write at once and be the faster for it.
+    pub(crate) fn writers(&self) -> usize {
+        match self.0 {
+            Pools::Sqlite { .. } => 1,
+            Pools::Postgres(_) => POSTGRES_WRITERS,
         }
     }
 
