@@ -37,6 +37,10 @@ use crate::store::{Error, Tx, accounts, audit, looks, recording, revocations, so
 /// How many events share a commit at most. Twenty columns each stay far below what either engine binds.
 const GROUP: usize = 256;
 
+/// How many events have to wait for another group to be begun while one is under way. Fewer share too little of the ten
+/// statements that a group is written by.
+const WORTHWHILE: usize = 32;
+
 /// How many events may wait for a commit before more are refused with 503.
 const QUEUE: usize = 4096;
 
@@ -278,20 +282,29 @@ pub(crate) async fn write_groups(inner: Weak<Inner>, mut queue: Queue) {
     while let Some(first) = queue.0.recv().await {
         let Some(inner) = inner.upgrade() else { return };
         let app = App::held_by(inner);
-        // What arrives while all writers are busy joins the group.
-        while under_way.len() >= app.store.writers() {
-            under_way.join_next().await;
-        }
         let mut size = first.events.len();
         let mut group = vec![first];
-        while size < GROUP
-            && let Ok(next) = queue.0.try_recv()
-        {
-            size += next.events.len();
-            group.push(next);
+        loop {
+            while size < GROUP
+                && let Ok(next) = queue.0.try_recv()
+            {
+                size += next.events.len();
+                group.push(next);
+            }
+            let is_worth_it = size >= WORTHWHILE && under_way.len() < app.store.writers();
+            if under_way.is_empty() || is_worth_it {
+                break;
+            }
+            // What arrives meanwhile joins the group.
+            tokio::select! {
+                _ = under_way.join_next() => {}
+                Some(next) = queue.0.recv(), if size < GROUP => {
+                    size += next.events.len();
+                    group.push(next);
+                }
+            }
         }
         under_way.spawn(async move { write_group(&app, group).await });
-        while under_way.try_join_next().is_some() {}
     }
     under_way.join_all().await;
 }
@@ -340,11 +353,7 @@ async fn write_events(app: &App, events: &[Incoming]) -> Result<Vec<Recorded>, E
             Err(error) => {
                 tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), events = events.len(),
                     "could not write {} events down", events.len());
-                if error.is_fatal() {
-                    // S4: what the disk holds is not known any more. Only a new start finds out.
-                    tracing::error!("the disk did not take a flush; ending at once");
-                    std::process::exit(74);
-                }
+                error.end_if_fatal();
                 return Err(error);
             }
         }

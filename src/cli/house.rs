@@ -25,6 +25,15 @@ pub fn clock() -> Clock {
     })
 }
 
+/// Opens the configured database.
+///
+/// # Errors
+/// When it cannot be reached, is not safe to use, or the file of its password cannot be read.
+pub async fn store(config: &Config) -> anyhow::Result<Store> {
+    let settings = config.database.settings().context("database.password_file cannot be read")?;
+    Ok(Store::open_with(&settings, &config.base).await?)
+}
+
 /// Puts the service together over a database that is open.
 ///
 /// # Errors

@@ -179,7 +179,7 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
 /// Opens the database, and makes it where there is none.
 async fn create(config: &Config) -> anyhow::Result<Store> {
     let shown = config.database.shown();
-    Store::open(&config.database.url, &config.base).await.with_context(|| format!("the database {shown}"))
+    house::store(config).await.with_context(|| format!("the database {shown}"))
 }
 
 async fn take_in(config: &Config, options: &Import) -> anyhow::Result<End> {

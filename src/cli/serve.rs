@@ -50,8 +50,9 @@ impl Service {
     /// # Errors
     /// When the database cannot be opened or is taken, an address is in use, or a secret cannot be read.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        let store = Store::open(&config.database.url, &config.base).await?;
+        let store = house::store(config).await?;
         let claim = store.claim()?;
+        store.recover().await?;
         let app = house::app(config, store.clone())?;
         let first_token = first_token(&app).await?;
         let api = bind("server.listen", config.server.listen).await?;

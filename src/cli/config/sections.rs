@@ -2,12 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
+use secrecy::SecretString;
 use url::Url;
 
 use super::Secret;
 use super::tree::Section;
+use crate::store::Settings;
 use crate::web::proxies::ProxyHeader;
 
 /// `[server]`: the API.
@@ -72,6 +75,12 @@ impl Intake {
 pub struct Database {
     /// `sqlite://path` or `postgres://…`. Default: `sqlite://data/handover.db`.
     pub url: String,
+    /// PostgreSQL's password, where the URL has none. Default: none.
+    pub password: Option<Secret>,
+    /// How many connections one instance takes from PostgreSQL, 4 to 500. Default: 16.
+    pub max_connections: u32,
+    /// Seconds that PostgreSQL may work on one statement, 1 to 3,600. Default: 30.
+    pub statement_timeout_seconds: u64,
 }
 
 /// A PostgreSQL address may hold a password.
@@ -84,12 +93,32 @@ impl std::fmt::Debug for Database {
 impl Database {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let url = section.text("url").unwrap_or_else(|| "sqlite://data/handover.db".to_owned());
+        let password = section.secret("password", "password_file");
         let known = ["sqlite://", "postgres://", "postgresql://"];
+        let given = password.as_ref().map(|_| SecretString::from("given"));
         if !known.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
             section.problem("url", "is not a database; write \"sqlite://path\" or \"postgres://user@host/name\"");
+        } else if let Err(error) = (Settings { password: given, ..Settings::new(&url) }).check() {
+            section.problem("url", error.to_string());
         }
+        let max_connections = section.whole("max_connections", 16, 4..=500, "connections");
+        let statement_timeout_seconds = section.whole("statement_timeout_seconds", 30, 1..=3600, "seconds");
         section.done();
-        Self { url }
+        let max_connections = u32::try_from(max_connections).unwrap_or(16);
+        Self { url, password, max_connections, statement_timeout_seconds }
+    }
+
+    /// How the store reaches it.
+    ///
+    /// # Errors
+    /// When the file of the password cannot be read.
+    pub fn settings(&self) -> std::io::Result<Settings> {
+        Ok(Settings {
+            url: self.url.clone(),
+            password: self.password.as_ref().map(Secret::reveal).transpose()?,
+            max_connections: self.max_connections,
+            statement_timeout: Duration::from_secs(self.statement_timeout_seconds),
+        })
     }
 
     /// The address without its password.
@@ -97,12 +126,15 @@ impl Database {
         if self.url.starts_with("sqlite://") {
             return self.url.clone();
         }
-        let Ok(mut url) = Url::parse(&self.url) else { return "postgres://…".to_owned() };
-        if url.password().is_some() && url.set_password(Some("…")).is_err() {
-            return "postgres://…".to_owned();
+        let plain = self.url.split(['?', '#']).next().unwrap_or_default();
+        let Some((scheme, rest)) = plain.split_once("://") else { return "postgres://…".to_owned() };
+        match rest.rsplit_once('@') {
+            Some((user, place)) => {
+                let user = user.split_once(':').map_or_else(|| user.to_owned(), |(user, _)| format!("{user}:…"));
+                format!("{scheme}://{user}@{place}")
+            }
+            None => plain.to_owned(),
         }
-        url.set_query(None);
-        url.to_string()
     }
 }
 

@@ -88,10 +88,10 @@ async fn database(report: &mut Report, config: &Config, clock: Clock) {
         }
         return;
     }
-    let store = match Store::open(&config.database.url, &config.base).await {
+    let store = match house::store(config).await {
         Ok(store) => store,
         Err(error) => {
-            report.wrong(about, format!("{shown}: {}", chain(&error)), "correct database.url, or what it says");
+            report.wrong(about, format!("{shown}: {error:#}"), "correct database.url, or what it says");
             return;
         }
     };
