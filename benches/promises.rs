@@ -47,7 +47,9 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let known = |argument: &str| {
-        PARTS.contains(&argument) || GROUNDS.contains(&argument) || ["--quick", "--large", "--bench"].contains(&argument)
+        PARTS.contains(&argument)
+            || GROUNDS.contains(&argument)
+            || ["--quick", "--large", "--bench"].contains(&argument)
     };
     if let Some(unknown) = arguments.iter().find(|argument| !known(argument)) {
         anyhow::bail!("{unknown} is none of {}, {}, --quick, --large", PARTS.join(", "), GROUNDS.join(", "));

@@ -137,21 +137,25 @@ impl Server {
             done(Command::new("chown").arg(user()).args([cluster.path(), data.as_path()]))?;
         }
         done(Command::new("chmod").args(["700"]).args([cluster.path(), data.as_path()]))?;
-        done(as_server(&bin.join("initdb"))
-            .current_dir("/")
-            .args(["-U", "handover", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
-            .arg(&data))?;
+        done(
+            as_server(&bin.join("initdb"))
+                .current_dir("/")
+                .args(["-U", "handover", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
+                .arg(&data),
+        )?;
         let options = format!(
             "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 \
              -c shared_buffers=512MB -c max_wal_size=4GB -c fsync=on -c synchronous_commit=on -c full_page_writes=on"
         );
-        done(as_server(&bin.join("pg_ctl"))
-            .current_dir("/")
-            .arg("-D")
-            .arg(&data)
-            .arg("-l")
-            .arg(data.join("log"))
-            .args(["-w", "-o", &options, "start"]))?;
+        done(
+            as_server(&bin.join("pg_ctl"))
+                .current_dir("/")
+                .arg("-D")
+                .arg(&data)
+                .arg("-l")
+                .arg(data.join("log"))
+                .args(["-w", "-o", &options, "start"]),
+        )?;
         let url = format!("postgres://handover@127.0.0.1:{port}/postgres?sslmode=disable");
         Ok(Some(Arc::new(Self { url, bin: Some(bin), cluster: Some(cluster) })))
     }
@@ -183,11 +187,13 @@ impl Server {
         let program = self.bin.as_ref().map_or_else(|| PathBuf::from("pgbench"), |bin| bin.join("pgbench"));
         let seconds = span.as_secs().max(1);
         let output = tokio::task::spawn_blocking(move || {
-            done(Command::new(program)
-                .args(["-n", "-M", "prepared", "-c", &clients.to_string(), "-j", &clients.min(2).to_string()])
-                .args(["-T", &seconds.to_string(), "-f"])
-                .arg(script)
-                .arg(&url))
+            done(
+                Command::new(program)
+                    .args(["-n", "-M", "prepared", "-c", &clients.to_string(), "-j", &clients.min(2).to_string()])
+                    .args(["-T", &seconds.to_string(), "-f"])
+                    .arg(script)
+                    .arg(&url),
+            )
         })
         .await??;
         run(&self.url, &format!("DROP DATABASE {name} WITH (FORCE)")).await?;
@@ -201,11 +207,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         let (Some(bin), Some(cluster)) = (&self.bin, &self.cluster) else { return };
         let data = cluster.path().join("data");
-        let stopped = done(as_server(&bin.join("pg_ctl"))
-            .current_dir("/")
-            .arg("-D")
-            .arg(data)
-            .args(["-m", "immediate", "-w", "stop"]));
+        let stopped = done(as_server(&bin.join("pg_ctl")).current_dir("/").arg("-D").arg(data).args([
+            "-m",
+            "immediate",
+            "-w",
+            "stop",
+        ]));
         if let Err(error) = stopped {
             eprintln!("the throwaway server could not be stopped: {error}");
         }

@@ -100,16 +100,20 @@ impl Past {
                     .pragma("cache_size", "-1048576");
                 let mut connection = SqliteConnection::connect_with(&options).await?;
                 fill_sqlite(&mut connection, custodies).await?;
-                let devices = sqlx::query_scalar("SELECT id FROM devices ORDER BY rowid").fetch_all(&mut connection).await?;
-                let people = sqlx::query_scalar("SELECT id FROM people ORDER BY rowid").fetch_all(&mut connection).await?;
+                let devices =
+                    sqlx::query_scalar("SELECT id FROM devices ORDER BY rowid").fetch_all(&mut connection).await?;
+                let people =
+                    sqlx::query_scalar("SELECT id FROM people ORDER BY rowid").fetch_all(&mut connection).await?;
                 connection.close().await?;
                 (devices, people)
             }
             Ground::Postgres(_) => {
                 fill_postgres(&plot.url, custodies).await?;
                 let mut connection = PgConnection::connect(&plot.url).await?;
-                let devices = sqlx::query_scalar("SELECT id FROM devices ORDER BY serial").fetch_all(&mut connection).await?;
-                let people = sqlx::query_scalar("SELECT id FROM people ORDER BY upn").fetch_all(&mut connection).await?;
+                let devices =
+                    sqlx::query_scalar("SELECT id FROM devices ORDER BY serial").fetch_all(&mut connection).await?;
+                let people =
+                    sqlx::query_scalar("SELECT id FROM people ORDER BY upn").fetch_all(&mut connection).await?;
                 connection.close().await?;
                 (devices, people)
             }
@@ -124,7 +128,9 @@ impl Past {
         for (device, person) in [(self.devices[0], self.people[0]), (self.devices[1], self.people[1])] {
             let at = begins(self.custodies / 2);
             for (index, plan) in custodies::plans(&mut tx, device, person, at).await? {
-                let whole = ["Seq Scan on custodies", "SCAN s\n", "Seq Scan on revocations"].iter().any(|walk| plan.contains(walk));
+                let whole = ["Seq Scan on custodies", "SCAN s\n", "Seq Scan on revocations"]
+                    .iter()
+                    .any(|walk| plan.contains(walk));
                 anyhow::ensure!(plan.contains(index) && !whole, "{} does not walk {index}:\n{plan}", ground.name());
             }
         }
@@ -221,7 +227,8 @@ async fn fill_postgres(url: &str, custodies: u64) -> anyhow::Result<()> {
     connection.close().await?;
     let others = custodies / 100;
     let id = format!("(lpad(to_hex(({BEGIN} + n) * 1000), 12, '0') || substr(md5(random()::text), 1, 20))::uuid");
-    let mut script = vec![String::from("SET synchronous_commit = off"), String::from("SET maintenance_work_mem = '512MB'")];
+    let mut script =
+        vec![String::from("SET synchronous_commit = off"), String::from("SET maintenance_work_mem = '512MB'")];
     script.extend(indexes.iter().map(|(name, _)| format!("DROP INDEX {name}")));
     script.push(format!(
         "INSERT INTO devices (id, source, serial, state, undecided, head, base, version)

@@ -159,9 +159,8 @@ fn free_port() -> anyhow::Result<u16> {
 /// Which of the instances leads. Leases name an instance by its process first.
 async fn leader(plot: &Plot, instances: &[Instance]) -> anyhow::Result<usize> {
     let mut connection = PgConnection::connect(&plot.url).await?;
-    let holder: Option<String> = sqlx::query_scalar("SELECT holder FROM leases WHERE name = 'lead'")
-        .fetch_optional(&mut connection)
-        .await?;
+    let holder: Option<String> =
+        sqlx::query_scalar("SELECT holder FROM leases WHERE name = 'lead'").fetch_optional(&mut connection).await?;
     let holder = holder.context("nobody leads")?;
     let leads = |instance: &Instance| holder.starts_with(&format!("{}-", instance.process.id()));
     instances.iter().position(leads).with_context(|| format!("{holder} leads, which is none of these"))

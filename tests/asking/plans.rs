@@ -22,9 +22,7 @@ fn rows(kind: Kind) -> [String; 4] {
     };
     let no = if kind == Kind::Sqlite { "0" } else { "false" };
     let numbers = |count: u32| {
-        format!(
-            "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {count})"
-        )
+        format!("WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {count})")
     };
     let (device, person, own) = (id("n % 100"), id("n % 97"), id("n"));
     [
