@@ -242,6 +242,11 @@ impl Store {
         self.kind() == Kind::Postgres
     }
 
+    /// How many transactions may write at once and be the faster for it: one where the database has one writer.
+    pub fn writers(&self) -> usize {
+        self.db.writers()
+    }
+
     /// Claims the database for one service. PostgreSQL is made for many and is not claimed.
     ///
     /// # Errors
