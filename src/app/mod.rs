@@ -6,6 +6,7 @@
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
+//! | whether this is the database that was served on last; the check after a restore; moving to another | [`house`], [`check`], [`moving`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
 //! | one instance does what only one may do | [`lead`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
@@ -14,11 +15,14 @@
 //!
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
+pub mod check;
 pub mod facts;
 pub mod folding;
+pub mod house;
 pub mod keep;
 pub mod lead;
 pub mod look;
+pub mod moving;
 pub mod names;
 pub mod operate;
 pub mod pay;
@@ -145,6 +149,10 @@ pub struct Inner {
     pub looking: Notify,
     /// Rung when a stamp may have to be read back.
     pub proving: Notify,
+    /// Rung when the check after a restore may go on.
+    pub checking: Notify,
+    /// What is remembered of the house outside of the database.
+    pub house: house::Memory,
     /// Rung when whoever led has let the lead go.
     handing_over: Notify,
     /// Whether this instance leads, as far as it knows.
@@ -187,6 +195,8 @@ impl App {
                 owing: Notify::new(),
                 looking: Notify::new(),
                 proving: Notify::new(),
+                checking: Notify::new(),
+                house: house::Memory::default(),
                 handing_over: Notify::new(),
                 leading: watch::Sender::new(None),
                 share: Mutex::new(pay::Share::ALL),
@@ -223,23 +233,33 @@ impl Inner {
 
     /// An id that sorts by time.
     pub fn new_id(&self) -> Uuid {
-        let micros = u64::try_from(self.now().0).unwrap_or(0);
-        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
-        Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+        id_at(self.now())
     }
 
     /// An audit entry of now.
     pub fn entry(&self, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
-        Entry {
-            id: self.new_id(),
-            at: self.utc(),
-            actor: actor.to_owned(),
-            action,
-            device_id: None,
-            person_id: None,
-            subject: None,
-            detail,
-        }
+        entry_at(self.utc(), actor, action, detail)
+    }
+}
+
+/// An id that sorts by time.
+fn id_at(now: Moment) -> Uuid {
+    let micros = u64::try_from(now.0).unwrap_or(0);
+    let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
+    Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+}
+
+/// An audit entry of a deed that needs no service around it.
+pub(crate) fn entry_at(at: DateTime<Utc>, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
+    Entry {
+        id: id_at(times::moment(at)),
+        at,
+        actor: actor.to_owned(),
+        action,
+        device_id: None,
+        person_id: None,
+        subject: None,
+        detail,
     }
 }
 

@@ -54,6 +54,10 @@ impl Service {
         let claim = store.claim()?;
         store.recover().await?;
         let app = house::app(config, store.clone())?;
+        if let Some(witness) = config.database.witness(&config.base) {
+            app.house.keep_witness(witness);
+        }
+        app.enter_house().await?;
         let first_token = first_token(&app).await?;
         let api = bind("server.listen", config.server.listen).await?;
         let intake = bind("intake.listen", config.intake.listen).await?;
@@ -103,6 +107,9 @@ impl Service {
             loops.await.context("the loops panicked")?.context("the loops could not run")
         })
         .await;
+        if let Err(error) = self.app.leave_house().await {
+            tracing::warn!(error = %error, "could not write down how far the database had come");
+        }
         tokio::time::timeout(GRACE, self.store.close()).await.ok();
         match ended {
             Ok(Ok(Ended::Stopped)) => Ok(()),
