@@ -105,22 +105,20 @@ impl App {
         decision: Decision,
         due_at: Option<DateTime<Utc>>,
     ) -> Result<(), Error> {
-        loop {
-            let mut tx = self.store.write().await?;
-            // Somebody else may have decided it since it was read.
-            let Some(now_stored) = accounts::load(&mut tx, &[account.id]).await?.pop() else { return Ok(()) };
-            match facts::decide(self, &mut tx, &now_stored, decision.clone(), due_at).await {
-                Ok(owes) => {
-                    tx.commit().await?;
-                    if owes {
-                        self.owing.notify_one();
-                    }
-                    return Ok(());
-                }
-                Err(error) if error.is_passing() => {}
-                Err(error) => return Err(error),
-            }
+        let owes = self
+            .again(|| async {
+                let mut tx = self.store.write().await?;
+                // Somebody else may have decided it since it was read.
+                let Some(now_stored) = accounts::load(&mut tx, &[account.id]).await?.pop() else { return Ok(false) };
+                let owes = facts::decide(self, &mut tx, &now_stored, decision.clone(), due_at).await?;
+                tx.commit().await?;
+                Ok(owes)
+            })
+            .await?;
+        if owes {
+            self.owing.notify_one();
         }
+        Ok(())
     }
 
     /// An account that cannot be decided now stays undecided, but not for ever: then its holder counts as unknown.
@@ -261,10 +259,13 @@ impl App {
 
     /// Writes down whom the directory found.
     pub(crate) async fn know_person(&self, found: &Found) -> Result<Uuid, Error> {
-        let mut tx = self.store.write().await?;
-        let id = facts::known_person(self, &mut tx, found, self.utc()).await?;
-        tx.commit().await?;
-        Ok(id)
+        self.again(|| async {
+            let mut tx = self.store.write().await?;
+            let id = facts::known_person(self, &mut tx, found, self.utc()).await?;
+            tx.commit().await?;
+            Ok(id)
+        })
+        .await
     }
 
     /// Reads one device again.
@@ -338,9 +339,14 @@ impl App {
 
     /// Writes down that the inventory shows a device.
     pub(crate) async fn confirm(&self, device: Uuid) -> Result<(), Error> {
-        let mut tx = self.store.write().await?;
-        let released = folding::confirm(self, &mut tx, device).await?;
-        tx.commit().await?;
+        let released = self
+            .again(|| async {
+                let mut tx = self.store.write().await?;
+                let released = folding::confirm(self, &mut tx, device).await?;
+                tx.commit().await?;
+                Ok(released)
+            })
+            .await?;
         if released {
             self.owing.notify_one();
         }

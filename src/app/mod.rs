@@ -13,6 +13,7 @@
 //!
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
+pub mod again;
 pub mod facts;
 pub mod folding;
 pub mod keep;

@@ -46,12 +46,12 @@ impl App {
                 attempt.stamp_after = Some(utc(read));
                 attempt.state = String::from("verified");
                 attempt.read_at = None;
-                self.write_proof(attempt, reads, now).await
+                self.again(|| self.write_proof(&attempt, reads, now)).await
             }
             // Without the permission to read it, `accepted` is the best state there is (G14).
             Stamp::Unreadable | Stamp::Read { stamp: None, .. } => {
                 attempt.read_at = None;
-                self.write_unreadable(attempt, reads, now).await
+                self.again(|| self.write_unreadable(&attempt, reads, now)).await
             }
             Stamp::Read { .. } | Stamp::Gone | Stamp::NotNow(_) => {
                 let accepted = moment(attempt.ended_at.unwrap_or(now));
@@ -59,7 +59,7 @@ impl App {
                 attempt.read_at = next.map(|at| utc(at).max(now));
                 if attempt.read_at.is_none() {
                     attempt.state = String::from("unproven");
-                    return self.write_unproven(attempt, reads, now).await;
+                    return self.again(|| self.write_unproven(&attempt, reads, now)).await;
                 }
                 let mut tx = self.store.write().await?;
                 attempts::read_back(&mut tx, &attempt, reads).await?;
@@ -73,22 +73,22 @@ impl App {
         settle::stamps(attempt).show_effect(read, moment(answered), self.rules.clock_skew, true)
     }
 
-    async fn write_proof(&self, attempt: AttemptRow, reads: i64, now: DateTime<Utc>) -> Result<(), Error> {
+    async fn write_proof(&self, attempt: &AttemptRow, reads: i64, now: DateTime<Utc>) -> Result<(), Error> {
         let mut tx = self.store.write().await?;
-        if !attempts::read_back(&mut tx, &attempt, reads).await? {
+        if !attempts::read_back(&mut tx, attempt, reads).await? {
             return Ok(());
         }
-        let rows = self.covered(&mut tx, &attempt).await?;
-        self.verify_rows(&mut tx, &attempt, rows, now).await?;
+        let rows = self.covered(&mut tx, attempt).await?;
+        self.verify_rows(&mut tx, attempt, rows, now).await?;
         tx.commit().await
     }
 
-    async fn write_unreadable(&self, attempt: AttemptRow, reads: i64, now: DateTime<Utc>) -> Result<(), Error> {
+    async fn write_unreadable(&self, attempt: &AttemptRow, reads: i64, now: DateTime<Utc>) -> Result<(), Error> {
         let mut tx = self.store.write().await?;
-        if !attempts::read_back(&mut tx, &attempt, reads).await? {
+        if !attempts::read_back(&mut tx, attempt, reads).await? {
             return Ok(());
         }
-        for mut row in self.covered(&mut tx, &attempt).await? {
+        for mut row in self.covered(&mut tx, attempt).await? {
             row.closed_at = Some(now);
             row.note =
                 Some(String::from("the stamp may not be read (User.Read.All is missing), so the effect is not proven"));
@@ -97,13 +97,13 @@ impl App {
         tx.commit().await
     }
 
-    async fn write_unproven(&self, attempt: AttemptRow, reads: i64, now: DateTime<Utc>) -> Result<(), Error> {
+    async fn write_unproven(&self, attempt: &AttemptRow, reads: i64, now: DateTime<Utc>) -> Result<(), Error> {
         let mut tx = self.store.write().await?;
-        if !attempts::read_back(&mut tx, &attempt, reads).await? {
+        if !attempts::read_back(&mut tx, attempt, reads).await? {
             return Ok(());
         }
         let mut entries = Vec::new();
-        for mut row in self.covered(&mut tx, &attempt).await? {
+        for mut row in self.covered(&mut tx, attempt).await? {
             Standpoint::Open.name().clone_into(&mut row.state);
             row.due_at = now;
             row.failed += 1;

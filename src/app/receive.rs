@@ -113,10 +113,15 @@ impl App {
             body: kept.to_vec(),
             read_at: None,
         };
-        let mut tx = self.store.write().await?;
-        let new = sources::quarantine(&mut tx, &row).await?;
-        sources::heard(&mut tx, &source.name, utc(now), None).await?;
-        tx.commit().await?;
+        let new = self
+            .again(|| async {
+                let mut tx = self.store.write().await?;
+                let new = sources::quarantine(&mut tx, &row).await?;
+                sources::heard(&mut tx, &source.name, utc(now), None).await?;
+                tx.commit().await?;
+                Ok(new)
+            })
+            .await?;
         metrics::counter!("handover_events_total", "outcome" => if kind == "unknown" { "quarantined" } else { "malformed" }).increment(1);
         if new {
             tracing::warn!(source.name = source.name, quarantine.id = %row.id, quarantine.kind = kind,

@@ -67,10 +67,20 @@ impl App {
 
     async fn write_outcome(
         &self,
-        mut attempt: AttemptRow,
+        attempt: AttemptRow,
         verdict: Verdict,
         blind: bool,
         outcome: impl Fn(Tries, Dice) -> Step,
+    ) -> Result<(), Error> {
+        self.again(|| self.try_write_outcome(attempt.clone(), verdict, blind, &outcome)).await
+    }
+
+    async fn try_write_outcome(
+        &self,
+        mut attempt: AttemptRow,
+        verdict: Verdict,
+        blind: bool,
+        outcome: &impl Fn(Tries, Dice) -> Step,
     ) -> Result<(), Error> {
         let now = self.utc();
         let mut tx = self.store.write().await?;
@@ -141,7 +151,11 @@ impl App {
     }
 
     /// The answer was lost, and its effect was seen all the same.
-    async fn prove_lost(&self, mut attempt: AttemptRow, stamp: Moment) -> Result<(), Error> {
+    async fn prove_lost(&self, attempt: AttemptRow, stamp: Moment) -> Result<(), Error> {
+        self.again(|| self.try_prove_lost(attempt.clone(), stamp)).await
+    }
+
+    async fn try_prove_lost(&self, mut attempt: AttemptRow, stamp: Moment) -> Result<(), Error> {
         let now = self.utc();
         let mut tx = self.store.write().await?;
         let rows = self.covered(&mut tx, &attempt).await?;

@@ -230,11 +230,17 @@ impl Tx {
         match self.inner {
             Inner::SqliteWrites(tx) => tx.commit().await?,
             Inner::PostgresWrites(tx) => {
-                let done = in_time(self.limit, tx.commit()).await;
-                if let (Err(sqlx::Error::Io(_)), Some(server)) = (&done, &self.server) {
-                    server.suspect();
+                if let Err(error) = in_time(self.limit, tx.commit()).await {
+                    let error = Error::Database(error);
+                    if !error.lost_its_connection() {
+                        return Err(error);
+                    }
+                    if let Some(server) = &self.server {
+                        server.suspect();
+                    }
+                    let Error::Database(error) = error else { return Err(error) };
+                    return Err(Error::Unsure(error));
                 }
-                done?;
             }
             Inner::SqliteReads(_) | Inner::PostgresReads(_) => {}
         }
