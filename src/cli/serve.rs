@@ -17,6 +17,7 @@ use crate::app::run::Ended;
 use crate::app::{App, HANDOVER};
 use crate::cli::config::Config;
 use crate::cli::house;
+use crate::store::asking::database;
 use crate::store::tokens::{self, Role};
 use crate::store::{Claim, Store};
 use crate::web::{self, Site, proxies::Proxies, serve::Limits};
@@ -52,6 +53,9 @@ impl Service {
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let store = house::store(config).await?;
         let claim = store.claim()?;
+        if let Some(note) = database::read(&mut store.read().await?).await?.note {
+            tracing::warn!("{note}");
+        }
         let app = house::app(config, store.clone())?;
         let first_token = first_token(&app).await?;
         let api = bind("server.listen", config.server.listen).await?;

@@ -197,6 +197,19 @@ impl Tx {
         }
     }
 
+    /// Which database it goes to.
+    pub(crate) fn kind(&self) -> Kind {
+        match &self.inner {
+            Inner::SqliteWrites(_) | Inner::SqliteReads(_) => Kind::Sqlite,
+            Inner::PostgresWrites(_) | Inner::PostgresReads(_) => Kind::Postgres,
+        }
+    }
+
+    /// How many servers are configured.
+    pub(crate) fn hosts(&self) -> usize {
+        self.server.as_ref().map_or(1, |server| server.hosts())
+    }
+
     /// How long one statement may take before its server counts as gone.
     pub(crate) fn limit(&self) -> Duration {
         self.limit
