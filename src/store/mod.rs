@@ -144,7 +144,8 @@ impl Error {
     fn lost_its_connection(&self) -> bool {
         let (Self::Database(error) | Self::Open(error)) = self else { return false };
         match error {
-            sqlx::Error::Io(_) => true,
+            // A certificate that does not verify is no matter of time.
+            sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
             // A pool that was left for another one.
             sqlx::Error::PoolClosed => true,
             // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.

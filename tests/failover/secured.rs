@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use handover::store::{Kind, Settings, Store};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -18,8 +18,9 @@ struct Authority {
 }
 
 impl Authority {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
@@ -45,7 +46,7 @@ async fn open(url: &str) -> Result<Store, String> {
 #[tokio::test]
 async fn the_server_is_verified_by_name_and_by_authority_unless_told_otherwise() {
     let Some(programs) = Programs::find() else { return };
-    let (ours, other) = (Authority::new(), Authority::new());
+    let (ours, other) = (Authority::new("ours"), Authority::new("another"));
     let folder = tempfile::tempdir().unwrap();
     let (ca, other_ca) = (folder.path().join("ca.pem"), folder.path().join("other.pem"));
     fs::write(&ca, &ours.pem).unwrap();
