@@ -6,31 +6,26 @@
 
 use std::time::Duration;
 
-use crate::app::{Inner, dice};
+use crate::app::dice;
 use crate::store::Error;
 
 /// How often a transaction is begun.
 pub(crate) const TRIES: u32 = 5;
 
-impl Inner {
-    /// Does `deed`, a transaction from its beginning to its commit, up to five times with a growing, jittered wait.
-    ///
-    /// # Errors
-    /// What it failed for the last time, or for a reason that does not pass.
-    pub(crate) async fn again<T, F>(&self, deed: impl Fn() -> F) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let mut tries = 1;
-        loop {
-            match deed().await {
-                Err(error) if error.is_passing() && tries < TRIES => {
-                    metrics::counter!("handover_transactions_again_total").increment(1);
-                    tokio::time::sleep(pause(tries)).await;
-                    tries += 1;
-                }
-                done => return done,
+/// Does `deed`, a transaction from its beginning to its commit, up to five times with a growing, jittered wait.
+///
+/// # Errors
+/// What it failed for the last time, or for a reason that does not pass.
+pub(crate) async fn again<T, F: Future<Output = Result<T, Error>>>(deed: impl Fn() -> F) -> Result<T, Error> {
+    let mut tries = 1;
+    loop {
+        match deed().await {
+            Err(error) if error.is_passing() && tries < TRIES => {
+                metrics::counter!("handover_transactions_again_total").increment(1);
+                tokio::time::sleep(pause(tries)).await;
+                tries += 1;
             }
+            done => return done,
         }
     }
 }

@@ -6,7 +6,9 @@
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
+//! | whether this is the database that was served on last; the check after a restore; moving to another | [`house`], [`check`], [`moving`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
+//! | one instance does what only one may do | [`lead`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
 //! | what is too old is dropped | [`retain`] |
 //! | everything is folded again and compared | [`replay`] |
@@ -14,10 +16,14 @@
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
 pub mod again;
+pub mod check;
 pub mod facts;
 pub mod folding;
+pub mod house;
 pub mod keep;
+pub mod lead;
 pub mod look;
+pub mod moving;
 pub mod names;
 pub mod operate;
 pub mod pay;
@@ -31,13 +37,15 @@ pub mod settle;
 pub mod sweep;
 pub mod tokens;
 
+pub(crate) use again::again;
+
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::custody::{Dice, Moment, Policy, RevokeOn};
@@ -144,8 +152,16 @@ pub struct Inner {
     pub looking: Notify,
     /// Rung when a stamp may have to be read back.
     pub proving: Notify,
-    /// The listing of the last complete sweep, by source.
-    pub listed: sweep::Listings,
+    /// Rung when the check after a restore may go on.
+    pub checking: Notify,
+    /// What is remembered of the house outside of the database.
+    pub house: house::Memory,
+    /// Rung when whoever led has let the lead go.
+    handing_over: Notify,
+    /// Whether this instance leads, as far as it knows.
+    leading: watch::Sender<Option<lead::Lead>>,
+    /// Which people this instance takes up first.
+    share: Mutex<pay::Share>,
     alarms: keep::Alarms,
     tended: retain::Tended,
     recorder: record::Recorder,
@@ -182,7 +198,11 @@ impl App {
                 owing: Notify::new(),
                 looking: Notify::new(),
                 proving: Notify::new(),
-                listed: sweep::Listings::default(),
+                checking: Notify::new(),
+                house: house::Memory::default(),
+                handing_over: Notify::new(),
+                leading: watch::Sender::new(None),
+                share: Mutex::new(pay::Share::ALL),
                 alarms: keep::Alarms::default(),
                 tended: retain::Tended::default(),
                 recorder,
@@ -216,23 +236,33 @@ impl Inner {
 
     /// An id that sorts by time.
     pub fn new_id(&self) -> Uuid {
-        let micros = u64::try_from(self.now().0).unwrap_or(0);
-        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
-        Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+        id_at(self.now())
     }
 
     /// An audit entry of now.
     pub fn entry(&self, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
-        Entry {
-            id: self.new_id(),
-            at: self.utc(),
-            actor: actor.to_owned(),
-            action,
-            device_id: None,
-            person_id: None,
-            subject: None,
-            detail,
-        }
+        entry_at(self.utc(), actor, action, detail)
+    }
+}
+
+/// An id that sorts by time.
+fn id_at(now: Moment) -> Uuid {
+    let micros = u64::try_from(now.0).unwrap_or(0);
+    let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
+    Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+}
+
+/// An audit entry of a deed that needs no service around it.
+pub(crate) fn entry_at(at: DateTime<Utc>, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
+    Entry {
+        id: id_at(times::moment(at)),
+        at,
+        actor: actor.to_owned(),
+        action,
+        device_id: None,
+        person_id: None,
+        subject: None,
+        detail,
     }
 }
 

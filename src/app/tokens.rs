@@ -3,7 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::app::{App, again};
 use crate::store::audit::Entry;
 use crate::store::tokens::{self, NewToken, Role};
 use crate::store::{Error, audit};
@@ -14,7 +14,7 @@ impl App {
     /// # Errors
     /// When the database fails. Then there is no token that anybody knows the text of.
     pub async fn create_token(&self, name: &str, role: Role, actor: &str) -> Result<(Uuid, String), Error> {
-        self.again(|| self.try_create_token(name, role, actor)).await
+        again(|| self.try_create_token(name, role, actor)).await
     }
 
     async fn try_create_token(&self, name: &str, role: Role, actor: &str) -> Result<(Uuid, String), Error> {
@@ -35,7 +35,7 @@ impl App {
     /// # Errors
     /// When the database fails.
     pub async fn void_token(&self, id: Uuid, actor: &str) -> Result<bool, Error> {
-        self.again(|| self.try_void_token(id, actor)).await
+        again(|| self.try_void_token(id, actor)).await
     }
 
     async fn try_void_token(&self, id: Uuid, actor: &str) -> Result<bool, Error> {

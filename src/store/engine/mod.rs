@@ -26,6 +26,10 @@ use sqlx::{PgConnection, Postgres, SqlSafeStr as _, Sqlite, SqliteConnection, Tr
 use crate::store::Error;
 use postgres::Servers;
 
+/// How many commit groups one instance has under way on PostgreSQL: while the server works on one, the next is folded. With
+/// more, groups become smaller and wait for each other's devices.
+const POSTGRES_WRITERS: usize = 3;
+
 /// How many prepared statements a connection keeps. Each statement for many rows comes in the sizes of [`pieces`].
 const STATEMENTS: usize = 256;
 
@@ -235,29 +239,25 @@ impl Tx {
         }
     }
 
-    /// Makes everything durable. When this returns without an error, it is on stable storage (R1).
+    /// Makes everything durable. When this returns without an error, it is on stable storage (R1). Ends the process when a
+    /// flush failed (S4).
     ///
     /// # Errors
     /// When the database could not commit. Whether it did after all is then not known.
     pub async fn commit(self) -> Result<(), Error> {
-        match self.inner {
-            Inner::SqliteWrites(tx) => tx.commit().await?,
-            Inner::PostgresWrites(tx) => {
-                if let Err(error) = in_time(self.limit, tx.commit()).await {
-                    let error = Error::Database(error);
-                    if !error.lost_its_connection() {
-                        return Err(error);
-                    }
-                    if let Some(server) = &self.server {
-                        server.suspect();
-                    }
-                    let Error::Database(error) = error else { return Err(error) };
-                    return Err(Error::Unsure(error));
-                }
-            }
-            Inner::SqliteReads(_) | Inner::PostgresReads(_) => {}
+        let done = match self.inner {
+            Inner::SqliteWrites(tx) => tx.commit().await,
+            Inner::PostgresWrites(tx) => in_time(self.limit, tx.commit()).await,
+            Inner::SqliteReads(_) | Inner::PostgresReads(_) => Ok(()),
+        };
+        let Err(error) = done else { return Ok(()) };
+        let error = Error::Database(error);
+        error.end_if_fatal();
+        if let (Some(server), true) = (&self.server, error.lost_its_connection()) {
+            server.suspect();
+            return Err(error.while_committing());
         }
-        Ok(())
+        Err(error)
     }
 }
 
@@ -274,6 +274,14 @@ impl Db {
         match self.0 {
             Pools::Sqlite(_) => Kind::Sqlite,
             Pools::Postgres(_) => Kind::Postgres,
+        }
+    }
+
+    /// How many transactions may write at once and be the faster for it.
+    pub(crate) fn writers(&self) -> usize {
+        match self.0 {
+            Pools::Sqlite(_) => 1,
+            Pools::Postgres(_) => POSTGRES_WRITERS,
         }
     }
 
@@ -333,6 +341,14 @@ impl Db {
             }
             Error::Migrate(error)
         })
+    }
+
+    /// Writes SQLite's log into the database file, and flushes it. PostgreSQL recovers by itself.
+    pub(crate) async fn checkpoint(&self) -> Result<(), Error> {
+        if let Pools::Sqlite(file) = &self.0 {
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&file.write).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn close(&self) {
