@@ -15,6 +15,7 @@
 //!
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
+pub mod again;
 pub mod check;
 pub mod facts;
 pub mod folding;
@@ -36,6 +37,8 @@ pub mod settle;
 pub mod sweep;
 pub mod tokens;
 
+pub(crate) use again::again;
+
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -50,7 +53,7 @@ use crate::entra::Entra;
 use crate::intake::workspace_one::rest::Uem;
 use crate::intake::{Door, People, Rules};
 use crate::store::audit::Entry;
-use crate::store::{Error, Store, times};
+use crate::store::{Store, times};
 
 /// Where the time comes from.
 pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
@@ -269,23 +272,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// A throw of the dice.
 pub(crate) fn dice() -> Dice {
     Dice(rand::random_range(0..=1000))
-}
-
-/// How often what lost a race is begun again before its loop rests (S11).
-const TRIES: u32 = 5;
-
-/// Does a deed, again and again while it loses races: its transaction was rolled back, and a new one sees what the other did.
-pub(crate) async fn again<T, F: Future<Output = Result<T, Error>>>(deed: impl Fn() -> F) -> Result<T, Error> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match deed().await {
-            Err(error) if error.is_passing() && tries < TRIES => {
-                tokio::time::sleep(Duration::from_millis(u64::from(dice().0) / 20 * u64::from(tries))).await;
-            }
-            done => return done,
-        }
-    }
 }
 
 /// The name under which what Handover does by itself stands in the audit history.

@@ -17,6 +17,7 @@ use crate::app::run::Ended;
 use crate::app::{App, HANDOVER};
 use crate::cli::config::Config;
 use crate::cli::house;
+use crate::store::asking::database;
 use crate::store::tokens::{self, Role};
 use crate::store::{Claim, Store};
 use crate::web::{self, Site, proxies::Proxies, serve::Limits};
@@ -53,6 +54,9 @@ impl Service {
         let store = house::store(config).await?;
         let claim = store.claim()?;
         store.recover().await?;
+        if let Some(note) = database::read(&mut store.read().await?).await?.note {
+            tracing::warn!("{note}");
+        }
         let app = house::app(config, store.clone())?;
         if let Some(witness) = config.database.witness(&config.base) {
             app.house.keep_witness(witness);

@@ -120,6 +120,9 @@ pub enum Error {
     /// Somebody else changed a row between our reading and our writing it.
     #[error("{0} was changed by somebody else meanwhile")]
     Overtaken(&'static str),
+    /// The connection was lost while committing.
+    #[error("the connection to the database was lost while committing: whether it was written down is not known")]
+    Unsure(#[source] sqlx::Error),
     /// Only the leader may do this, and somebody else leads, or nobody.
     #[error("this instance does not lead")]
     NotLeading,
@@ -131,8 +134,7 @@ pub enum Error {
 impl Error {
     /// Whether the same transaction may pass if it is begun again (S11): it lost a race, or its connection.
     ///
-    /// After a lost connection it is not known whether the transaction was committed. A deed is begun again only where doing
-    /// it twice is doing it once.
+    /// Never where a commit was under way: that is [`Error::is_unsure`].
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Overtaken(_)) || self.lost_a_race() || self.lost_its_connection()
     }
@@ -142,12 +144,25 @@ impl Error {
         matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03" | "5" | "6" | "517"))
     }
 
-    /// Whether the connection went away under the transaction, with the server or without it. What it had committed by then
-    /// is not known.
-    pub fn lost_its_connection(&self) -> bool {
+    /// Whether the answer to a commit was lost. Only who may do a thing twice begins it again.
+    pub fn is_unsure(&self) -> bool {
+        matches!(self, Self::Unsure(_))
+    }
+
+    /// The same, met while committing.
+    fn while_committing(self) -> Self {
+        match self {
+            Self::Database(error) => Self::Unsure(error),
+            other => other,
+        }
+    }
+
+    /// Whether the connection went away under the transaction, with the server or without it.
+    fn lost_its_connection(&self) -> bool {
         let (Self::Database(error) | Self::Open(error)) = self else { return false };
         match error {
-            sqlx::Error::Io(_) => true,
+            // A certificate that does not verify is no matter of time.
+            sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
             // A pool that was left for another one.
             sqlx::Error::PoolClosed => true,
             // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
@@ -163,7 +178,7 @@ impl Error {
     pub fn is_away(&self) -> bool {
         match self {
             Self::NoPrimary { is_away, .. } => *is_away,
-            Self::NotPrimary(_) | Self::Database(sqlx::Error::PoolTimedOut) => true,
+            Self::NotPrimary(_) | Self::Unsure(_) | Self::Database(sqlx::Error::PoolTimedOut) => true,
             _ => self.lost_its_connection(),
         }
     }

@@ -201,6 +201,19 @@ impl Tx {
         }
     }
 
+    /// Which database it goes to.
+    pub(crate) fn kind(&self) -> Kind {
+        match &self.inner {
+            Inner::SqliteWrites(_) | Inner::SqliteReads(_) => Kind::Sqlite,
+            Inner::PostgresWrites(_) | Inner::PostgresReads(_) => Kind::Postgres,
+        }
+    }
+
+    /// How many servers are configured.
+    pub(crate) fn hosts(&self) -> usize {
+        self.server.as_ref().map_or(1, |server| server.hosts())
+    }
+
     /// How long one statement may take before its server counts as gone.
     pub(crate) fn limit(&self) -> Duration {
         self.limit
@@ -234,20 +247,17 @@ impl Tx {
     pub async fn commit(self) -> Result<(), Error> {
         let done = match self.inner {
             Inner::SqliteWrites(tx) => tx.commit().await,
-            Inner::PostgresWrites(tx) => {
-                let done = in_time(self.limit, tx.commit()).await;
-                if let (Err(sqlx::Error::Io(_)), Some(server)) = (&done, &self.server) {
-                    server.suspect();
-                }
-                done
-            }
+            Inner::PostgresWrites(tx) => in_time(self.limit, tx.commit()).await,
             Inner::SqliteReads(_) | Inner::PostgresReads(_) => Ok(()),
         };
-        done.map_err(|error| {
-            let error = Error::from(error);
-            error.end_if_fatal();
-            error
-        })
+        let Err(error) = done else { return Ok(()) };
+        let error = Error::Database(error);
+        error.end_if_fatal();
+        if let (Some(server), true) = (&self.server, error.lost_its_connection()) {
+            server.suspect();
+            return Err(error.while_committing());
+        }
+        Err(error)
     }
 }
 

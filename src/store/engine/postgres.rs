@@ -126,6 +126,7 @@ struct Found {
 /// The pool on one run of one server.
 pub(super) struct Current {
     pool: PgPool,
+    hosts: usize,
     address: usize,
     facts: Facts,
     /// Set for good when a connection met something else than that run.
@@ -273,11 +274,6 @@ impl Servers {
         self.addresses.get(address).map_or("", |address| address.shown.as_str())
     }
 
-    /// Where the primary is, for people.
-    pub(super) fn host(&self) -> String {
-        self.shown(self.current().address).to_owned()
-    }
-
     /// A connection of its own to the primary, on which a statement may take as long as it takes.
     pub(super) async fn unhurried(&self) -> Result<PgConnection, Error> {
         let current = self.current();
@@ -293,6 +289,11 @@ impl Servers {
 }
 
 impl Current {
+    /// How many servers are configured.
+    pub(super) fn hosts(&self) -> usize {
+        self.hosts
+    }
+
     /// Somebody waited in vain: whoever needs a connection next asks the servers first.
     pub(super) fn suspect(&self) {
         self.silent.store(true, Ordering::Relaxed);
@@ -322,7 +323,14 @@ fn current(addresses: &[Address], found: Found, max_connections: u32, statement_
             })
         })
         .connect_lazy_with(addresses[found.address].options.clone());
-    Current { pool, address: found.address, facts: found.facts, over, silent: AtomicBool::new(false) }
+    Current {
+        pool,
+        hosts: addresses.len(),
+        address: found.address,
+        facts: found.facts,
+        over,
+        silent: AtomicBool::new(false),
+    }
 }
 
 /// Asks all servers at once. Of those that take writes the one with the newest timeline counts.
