@@ -5,6 +5,7 @@
 //! | an event arrives and is written down, and what follows from it | [`receive`], [`record`], [`folding`] |
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
+//! | all instances keep one pace | [`pace`] |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
 //! | one instance does what only one may do | [`lead`] |
@@ -20,6 +21,7 @@ pub mod lead;
 pub mod look;
 pub mod names;
 pub mod operate;
+mod pace;
 pub mod pay;
 pub mod prove;
 pub mod receive;
@@ -167,6 +169,9 @@ impl App {
         clock: Clock,
         owner: String,
     ) -> Self {
+        if let Some(entra) = entra.as_ref().filter(|_| store.is_shared()) {
+            entra.share_pace(Arc::new(pace::SharedPace::new(store.clone())));
+        }
         let (recorder, queue) = record::Recorder::new();
         let sources = sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
         let app = Self {

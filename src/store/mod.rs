@@ -182,6 +182,14 @@ impl Store {
         self.db.write().await
     }
 
+    /// A connection on which every statement is a transaction of its own.
+    ///
+    /// # Errors
+    /// When no connection is to be had in time.
+    pub async fn autocommit(&self) -> Result<Tx, Error> {
+        self.db.read().await
+    }
+
     /// A connection for reading.
     ///
     /// # Errors
