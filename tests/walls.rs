@@ -39,6 +39,7 @@ const NOT_PURE: &[&str] = &[
 /// Files that say which engine they run on, and why. All others leave it to `store/engine.rs`.
 const SAYS_THE_ENGINE: &[(&str, &str)] = &[
     ("src/store/engine.rs", "it is the seam"),
+    ("src/store/paces.rs", "only several instances need a pace that is kept in the database"),
     ("src/store/mod.rs", "it shows the seam's `Kind` to other rooms"),
     ("src/cli/doctor/checks.rs", "it names the database to a person"),
     ("src/app/run.rs", "on SQLite nobody else can run, so what is in flight at the start was left behind"),

@@ -14,6 +14,7 @@
 //!
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
+pub mod bells;
 pub mod facts;
 pub mod folding;
 pub mod keep;
@@ -136,11 +137,13 @@ pub struct Inner {
     /// This instance, as leases name it.
     pub owner: String,
     /// Rung when there may be something to pay.
-    pub owing: Notify,
+    pub owing: bells::Bell,
     /// Rung when there may be something to look at.
-    pub looking: Notify,
+    pub looking: bells::Bell,
     /// Rung when a stamp may have to be read back.
-    pub proving: Notify,
+    pub proving: bells::Bell,
+    /// Rung with every bell, for whoever tells the other instances.
+    rings: Arc<Notify>,
     /// Rung when whoever led has let the lead go.
     handing_over: Notify,
     /// Whether this instance leads, as far as it knows.
@@ -172,6 +175,7 @@ impl App {
         if let Some(entra) = entra.as_ref().filter(|_| store.is_shared()) {
             entra.share_pace(Arc::new(pace::SharedPace::new(store.clone())));
         }
+        let bells = bells::Bells::new();
         let (recorder, queue) = record::Recorder::new();
         let sources = sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
         let app = Self {
@@ -182,9 +186,10 @@ impl App {
                 entra,
                 clock,
                 owner,
-                owing: Notify::new(),
-                looking: Notify::new(),
-                proving: Notify::new(),
+                owing: bells.owing,
+                looking: bells.looking,
+                proving: bells.proving,
+                rings: bells.rings,
                 handing_over: Notify::new(),
                 leading: watch::Sender::new(None),
                 share: Mutex::new(pay::Share::ALL),

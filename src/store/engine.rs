@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgConnection, Postgres, SqlSafeStr as _, Sqlite, SqliteConnection, Transaction};
 
@@ -85,6 +85,23 @@ enum Pools {
 /// The pools of one database.
 #[derive(Clone)]
 pub(crate) struct Db(Pools);
+
+/// Hears what others tell. A connection that is lost is not made again here.
+pub struct Ear(Option<PgListener>);
+
+impl Ear {
+    /// The next thing that is told.
+    ///
+    /// # Errors
+    /// When the connection is lost. What was told meanwhile is missed.
+    pub async fn next(&mut self) -> Result<String, Error> {
+        let Some(listener) = &mut self.0 else { return std::future::pending().await };
+        match listener.try_recv().await? {
+            Some(told) => Ok(told.payload().to_owned()),
+            None => Err(Error::Database(sqlx::Error::WorkerCrashed)),
+        }
+    }
+}
 
 /// A connection, inside a writing transaction or just for reading.
 pub struct Tx(Inner);
@@ -289,6 +306,23 @@ impl Db {
             }
             Error::Migrate(error)
         })
+    }
+
+    /// Tells all who listen. It is a statement of its own: inside a deed it would make commits wait for each other.
+    pub(crate) async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
+        if let Pools::Postgres(pool) = &self.0 {
+            sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(what).execute(pool).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens to what others tell, on a connection of its own.
+    pub(crate) async fn listen(&self, channel: &str) -> Result<Ear, Error> {
+        let Pools::Postgres(pool) = &self.0 else { return Ok(Ear(None)) };
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(channel).await?;
+        Ok(Ear(Some(listener)))
     }
 
     pub(crate) async fn close(&self) {

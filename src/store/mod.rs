@@ -24,7 +24,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-pub use engine::{Kind, Tx};
+pub use engine::{Ear, Kind, Tx};
 
 /// The database.
 #[derive(Clone)]
@@ -196,6 +196,22 @@ impl Store {
     /// When no connection is to be had in time.
     pub async fn read(&self) -> Result<Tx, Error> {
         self.db.read().await
+    }
+
+    /// Tells all who listen on this database.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
+        self.db.tell(channel, what).await
+    }
+
+    /// Listens to what others tell. Where nobody else can run, nothing is ever told.
+    ///
+    /// # Errors
+    /// When no connection is to be had in time.
+    pub async fn listen(&self, channel: &str) -> Result<Ear, Error> {
+        self.db.listen(channel).await
     }
 
     /// Closes every connection; the write-ahead log is checkpointed.
