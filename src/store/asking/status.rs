@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 use super::Error;
 use super::database::{self, Database};
 use crate::custody::Standpoint;
-use crate::store::Tx;
 use crate::store::engine::{on, row};
+use crate::store::{Tx, instances};
 
 /// How things stand.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -45,6 +45,25 @@ pub struct Status {
     pub database: Database,
     /// The sources.
     pub sources: Vec<Source>,
+    /// The instances that run, or ran until lately.
+    pub instances: Vec<Instance>,
+}
+
+/// An instance of Handover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Instance {
+    /// As the log names it.
+    pub id: String,
+    /// The machine, or container, it runs on.
+    pub host: String,
+    /// Its version.
+    pub version: String,
+    /// When it started, by the database's clock.
+    pub started_at: DateTime<Utc>,
+    /// When it was last there, by the database's clock. One that has not been for a minute has died.
+    pub seen_at: DateTime<Utc>,
+    /// Whether it is the one that sweeps and keeps house.
+    pub leads: bool,
 }
 
 /// How many devices there are in each state.
@@ -160,6 +179,9 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
     let database = database::read(tx).await?;
     let sources = on!(tx, |c| sqlx::query_as::<_, SourceRow>(SOURCES).fetch_all(c).await)?;
 
+    let clock = tx.clock(circumstances.now).await?;
+    let instances = instances::all(tx, clock).await?;
+
     let of = |wanted: &[Standpoint]| -> Vec<&StateRow> {
         states.iter().filter(|row| wanted.iter().any(|state| state.name() == row.state)).collect()
     };
@@ -195,6 +217,17 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
                 last_heard_at: row.last_heard_at,
                 last_swept_at: row.last_swept_at,
                 offset_seconds: row.offset_us.map(seconds),
+            })
+            .collect(),
+        instances: instances
+            .into_iter()
+            .map(|row| Instance {
+                id: row.id,
+                host: row.host,
+                version: row.version,
+                started_at: row.started_at,
+                seen_at: row.seen_at,
+                leads: row.leads,
             })
             .collect(),
     })

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::pool::{MaybePoolConnection, PoolConnection};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Transaction};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -281,6 +281,14 @@ impl Servers {
         let mut connection = timeout(ASK, address.options.connect()).await.map_err(silent)?.map_err(Error::Open)?;
         greet(&mut connection, Duration::ZERO, Duration::ZERO).await?.fit()?;
         Ok(connection)
+    }
+
+    /// Listens on a connection of its own, until it is lost.
+    pub(super) async fn listener(&self, channel: &str) -> Result<PgListener, Error> {
+        let mut listener = PgListener::connect_with(&self.current().pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(channel).await?;
+        Ok(listener)
     }
 
     pub(super) async fn close(&self) {
