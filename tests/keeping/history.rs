@@ -48,7 +48,8 @@ async fn seven_years(home: &TestStore) {
 
 async fn today(home: &TestStore) -> App {
     let app = app(home.store.clone(), time("2026-03-02T06:00:00Z"));
-    app.keep_house().await.unwrap();
+    let lead = app.lead().await.unwrap().unwrap();
+    app.keep_house(lead).await.unwrap();
     while app.retain().await.unwrap().unwrap().more {}
     app
 }
