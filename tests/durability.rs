@@ -14,10 +14,14 @@ mod kill;
 mod ledger;
 #[path = "durability/many.rs"]
 mod many;
+#[path = "durability/migrating.rs"]
+mod migrating;
 #[path = "durability/program.rs"]
 mod program;
 #[path = "durability/rounds.rs"]
 mod rounds;
+#[path = "durability/schema.rs"]
+mod schema;
 #[path = "durability/stops.rs"]
 mod stops;
 #[path = "durability/strace.rs"]

@@ -121,3 +121,11 @@ CREATE INDEX events_by_account ON events (account_id, at) WHERE account_id IS NO
 CREATE INDEX audit_by_time ON audit (at, id);
 CREATE INDEX audit_by_device ON audit (device_id, at, id) WHERE device_id IS NOT NULL;
 CREATE INDEX audit_by_person ON audit (person_id, at, id) WHERE person_id IS NOT NULL;
+
+-- What was folded while its account was being decided elsewhere is found by this.
+CREATE INDEX custodies_unknown ON custodies (account_id, started_at) WHERE holder = 'unknown' AND account_id IS NOT NULL;
+
+-- What is open now is found by the device that has it: the index over all custodies changed with every hand-over, and kept
+-- the row that ends from being rewritten in its place.
+DROP INDEX custodies_open_by_person;
+ALTER TABLE custodies SET (fillfactor = 90);

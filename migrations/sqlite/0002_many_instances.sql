@@ -55,3 +55,9 @@ ALTER TABLE devices ADD COLUMN origin_at TEXT;
 
 -- Only a look that a whole sweep asked for, because it did not list the device, can find that it is gone.
 ALTER TABLE looks ADD COLUMN unlisted INTEGER NOT NULL DEFAULT FALSE;
+
+-- What was folded while its account was being decided elsewhere is found by this.
+CREATE INDEX custodies_unknown ON custodies (account_id, started_at) WHERE holder = 'unknown' AND account_id IS NOT NULL;
+
+-- What is open now is found by the device that has it: the index over all custodies changed with every hand-over.
+DROP INDEX custodies_open_by_person;

@@ -371,7 +371,8 @@ async fn reconcile_owed(
     for owed in &folded.owed {
         let received_at = received.get(&Uuid::from_bytes(owed.because.0)).copied().unwrap_or(now);
         let fresh = revocation_row(app, device, standings, owed, received_at, now);
-        let same = |row: &RevocationRow| row.id == fresh.id;
+        let former = names::former_revocation_id(device.id, fresh.custody_id);
+        let same = |row: &RevocationRow| row.id == fresh.id || row.id == former;
         let moved = |row: &RevocationRow| {
             row.departed_by == fresh.departed_by
                 && (row.person_id, row.account_id) == (fresh.person_id, fresh.account_id)
@@ -386,7 +387,7 @@ async fn reconcile_owed(
                 save(tx, &row).await?;
                 owes |= row.state == Standpoint::Open.name() && before.state != row.state;
             }
-        } else if revocations::load(tx, fresh.id).await?.is_none() {
+        } else if revocations::load(tx, fresh.id).await?.is_none() && revocations::load(tx, former).await?.is_none() {
             entries.push(owed_entry(app, &fresh));
             revocations::owe(tx, std::slice::from_ref(&fresh)).await?;
             owes = true;

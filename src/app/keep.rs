@@ -50,13 +50,14 @@ impl App {
         self.advance_bases(lead).await?;
         self.bound_quarantine(lead).await?;
         self.forget_the_dead(lead).await?;
-        self.tend_history().await?;
+        self.tend_history(lead).await?;
         self.listen_for_silence().await
     }
 
     /// Devices that wait for an account which was decided while their event was being written.
     async fn fold_left_waiting(&self, lead: Lead) -> Result<(), Error> {
-        let waiting = accounts::left_waiting(&mut self.store.read().await?, BATCH).await?;
+        let since = utc(self.now().less(self.rules.snapshot_age));
+        let waiting = accounts::left_waiting(&mut self.store.read().await?, since, BATCH).await?;
         for device in waiting {
             let mut tx = self.write_as_leader(lead).await?;
             let owes = folding::fold_again(self, &mut tx, &[device], "its account was decided meanwhile").await?;

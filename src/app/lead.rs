@@ -6,9 +6,11 @@
 //!
 //! What would surprise: that this process believes to lead decides nothing. It only spares the others the question.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::app::App;
+use crate::app::pay::Share;
 use crate::store::{Error, Tx, house, instances, leases};
 
 /// How often an instance that does not lead looks whether somebody should.
@@ -143,7 +145,11 @@ impl App {
         let mut tx = self.store.write().await?;
         let now = tx.clock(self.utc()).await?;
         instances::seen(&mut tx, &self.owner, host, env!("CARGO_PKG_VERSION"), now).await?;
-        tx.commit().await
+        let running = instances::running(&mut tx, now - self.rules.lease).await?;
+        tx.commit().await?;
+        let place = running.iter().position(|id| *id == self.owner).unwrap_or(0);
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = Share { place, of: running.len().max(1) };
+        Ok(())
     }
 
     /// Takes this instance off the list.

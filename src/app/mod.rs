@@ -38,7 +38,7 @@ pub mod tokens;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -50,7 +50,7 @@ use crate::entra::Entra;
 use crate::intake::workspace_one::rest::Uem;
 use crate::intake::{Door, People, Rules};
 use crate::store::audit::Entry;
-use crate::store::{Store, times};
+use crate::store::{Error, Store, times};
 
 /// Where the time comes from.
 pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
@@ -157,6 +157,8 @@ pub struct Inner {
     handing_over: Notify,
     /// Whether this instance leads, as far as it knows.
     leading: watch::Sender<Option<lead::Lead>>,
+    /// Which people this instance takes up first.
+    share: Mutex<pay::Share>,
     alarms: keep::Alarms,
     tended: retain::Tended,
     recorder: record::Recorder,
@@ -197,6 +199,7 @@ impl App {
                 house: house::Memory::default(),
                 handing_over: Notify::new(),
                 leading: watch::Sender::new(None),
+                share: Mutex::new(pay::Share::ALL),
                 alarms: keep::Alarms::default(),
                 tended: retain::Tended::default(),
                 recorder,
@@ -266,6 +269,23 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// A throw of the dice.
 pub(crate) fn dice() -> Dice {
     Dice(rand::random_range(0..=1000))
+}
+
+/// How often what lost a race is begun again before its loop rests (S11).
+const TRIES: u32 = 5;
+
+/// Does a deed, again and again while it loses races: its transaction was rolled back, and a new one sees what the other did.
+pub(crate) async fn again<T, F: Future<Output = Result<T, Error>>>(deed: impl Fn() -> F) -> Result<T, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match deed().await {
+            Err(error) if error.is_passing() && tries < TRIES => {
+                tokio::time::sleep(Duration::from_millis(u64::from(dice().0) / 20 * u64::from(tries))).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The name under which what Handover does by itself stands in the audit history.

@@ -143,10 +143,6 @@ impl App {
 
     async fn look_up_again(&self, tx: &mut Tx, row: &RevocationRow) -> Result<(), Error> {
         let Some(account) = row.account_id else { return Ok(()) };
-        for mut account in accounts::load(tx, &[account]).await? {
-            account.due_at = Some(self.utc());
-            accounts::save(tx, &account).await?;
-        }
-        Ok(())
+        accounts::put_off(tx, account, Some(self.utc()), 0).await
     }
 }

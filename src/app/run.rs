@@ -241,9 +241,7 @@ async fn turns<F: Future<Output = Result<Turn, Error>>>(
                 if !error.is_passing() {
                     tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), "the {name} loop met a database failure");
                 }
-                if error.is_fatal() {
-                    std::process::exit(74);
-                }
+                error.end_if_fatal();
                 rest(stop, REST).await;
             }
         }

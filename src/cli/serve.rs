@@ -52,6 +52,7 @@ impl Service {
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let store = house::store(config).await?;
         let claim = store.claim()?;
+        store.recover().await?;
         let app = house::app(config, store.clone())?;
         if let Some(witness) = config.database.witness(&config.base) {
             app.house.keep_witness(witness);

@@ -52,8 +52,8 @@ pub async fn all(tx: &mut Tx, now: DateTime<Utc>) -> Result<Vec<InstanceRow>, Er
     Ok(on!(tx, |c| sqlx::query_as(ALL).bind(leases::LEAD).bind(now).fetch_all(c).await)?)
 }
 
-/// How many others have been seen since `since`.
-pub async fn others(tx: &mut Tx, id: &str, since: DateTime<Utc>) -> Result<i64, Error> {
-    const OTHERS: &str = "SELECT COUNT(*) FROM instances WHERE id <> $1 AND seen_at >= $2";
-    Ok(on!(tx, |c| sqlx::query_scalar(OTHERS).bind(id).bind(since).fetch_one(c).await)?)
+/// Those that have been seen since `since`.
+pub async fn running(tx: &mut Tx, since: DateTime<Utc>) -> Result<Vec<String>, Error> {
+    const RUNNING: &str = "SELECT id FROM instances WHERE seen_at >= $1 ORDER BY id";
+    Ok(on!(tx, |c| sqlx::query_scalar(RUNNING).bind(since).fetch_all(c).await)?)
 }

@@ -74,6 +74,27 @@ pub async fn due(tx: &mut Tx, now: DateTime<Utc>, never: DateTime<Utc>, limit: i
     Ok(on!(tx, |c| sqlx::query_as(DUE).bind(now).bind(never).bind(limit).fetch_all(c).await)?)
 }
 
+/// Takes up looks that are due, so that nobody else does before `until`. Whoever dies with one leaves it due then.
+pub async fn claim(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    never: DateTime<Utc>,
+    until: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<LookRow>, Error> {
+    let text = tx.either(
+        "WITH mine (id) AS MATERIALIZED (SELECT device_id FROM looks
+             WHERE due_at <= $1 OR due_at > $2 ORDER BY due_at, device_id LIMIT $4)
+         UPDATE looks SET due_at = $3 FROM mine WHERE device_id = mine.id
+         RETURNING device_id, source, settled, due_at, asked_at, tries, unlisted",
+        "WITH mine (id) AS MATERIALIZED (SELECT device_id FROM looks
+             WHERE due_at <= $1 OR due_at > $2 ORDER BY due_at, device_id LIMIT $4 FOR UPDATE SKIP LOCKED)
+         UPDATE looks SET due_at = $3 FROM mine WHERE device_id = mine.id
+         RETURNING device_id, source, settled, due_at, asked_at, tries, unlisted",
+    );
+    Ok(on!(tx, |c| sqlx::query_as(text).bind(now).bind(never).bind(until).bind(limit).fetch_all(c).await)?)
+}
+
 /// Puts a look off, unless it was asked for anew meanwhile.
 pub async fn put_off(
     tx: &mut Tx,

@@ -174,6 +174,18 @@ impl Error {
         matches!(self.code().as_deref(), Some("1034" | "1290"))
     }
 
+    /// Ends the process at once if [`Error::is_fatal`]: nothing it could still say or write would be worth anything (S4).
+    pub fn end_if_fatal(&self) {
+        /// `EX_IOERR` of `sysexits.h`.
+        const BROKEN_DISK: i32 = 74;
+        if self.is_fatal() {
+            tracing::error!(
+                "the disk did not take a flush, so that what it holds is not known any more; ending at once"
+            );
+            std::process::exit(BROKEN_DISK);
+        }
+    }
+
     fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
         let (Self::Database(sqlx::Error::Database(error)) | Self::Open(sqlx::Error::Database(error))) = self else {
             return None;
@@ -225,12 +237,33 @@ impl Store {
         self.db.kind()
     }
 
+    /// Whether other instances may work on it at the same time.
+    pub fn is_shared(&self) -> bool {
+        self.kind() == Kind::Postgres
+    }
+
+    /// How many transactions may write at once and be the faster for it: one where the database has one writer.
+    pub fn writers(&self) -> usize {
+        self.db.writers()
+    }
+
     /// Claims the database for one service. PostgreSQL is made for many and is not claimed.
     ///
     /// # Errors
     /// [`Error::Taken`] names the process that has it.
     pub fn claim(&self) -> Result<Claim, Error> {
         self.db.file().map_or(Ok(Claim { _lock: None }), claim_file)
+    }
+
+    /// Puts on the disk for good what an earlier process left in the write-ahead log.
+    ///
+    /// After a flush that failed, the system may show pages that the disk never took. What is read from them and acknowledged
+    /// as known would be lost with the power; so it is written once more, and flushed.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn recover(&self) -> Result<(), Error> {
+        self.db.checkpoint().await
     }
 
     /// Begins a transaction that will write. Dropped without a commit, it never was.

@@ -10,7 +10,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use crate::ledger::Ledger;
 use crate::program::{PROGRAM, Running, Site};
-use crate::rounds::{self, Answered, Story, Told};
+use crate::rounds::{self, Answered, EVENTS, Story, Told};
 use crate::strace::{self, Injection, Strace};
 
 /// How soon a sender has to be told that it must come again (S2), and the process has to be gone when a flush failed (S4).
@@ -24,11 +24,6 @@ const SUFFERED: Duration = Duration::from_millis(600);
 
 /// How long everything may take to come to its end: a lease of 30 s may have to run out first.
 const DRAINED_WITHIN: Duration = Duration::from_secs(90);
-
-/// Into how many steps the numbers of calls are swept.
-fn points() -> u64 {
-    (rounds::rounds() / 50).max(1)
-}
 
 /// A ward whose disk fails.
 struct Ward {
@@ -144,7 +139,7 @@ async fn while_the_disk_refuses_senders_are_told_so_and_afterwards_it_goes_on() 
     let mut seen = Seen::default();
     for (what, for_good) in [("error=EIO", false), ("error=EIO", true), ("error=ENOSPC", false), ("error=ENOSPC", true)]
     {
-        for from in (0..points()).map(|point| 1 + point * 17) {
+        for from in (0..rounds::points()).map(|point| 1 + point * 17) {
             let since = ward.site.sandbox.entra.now();
             let injection = Injection { call: "pwrite64", what, from, for_good };
             let strace = Strace::attach(&ward.site, &running, &injection);
@@ -166,6 +161,9 @@ async fn while_the_disk_refuses_senders_are_told_so_and_afterwards_it_goes_on() 
                 assert!(began.elapsed() < RESUMED_WITHIN, "{injection:?}\n{}", ward.site.log_tail());
             }
             seen.resumed = seen.resumed.max(began.elapsed());
+            for _ in 0..EVENTS {
+                ward.post(&mut seen).await;
+            }
             assert!(running.ended().is_none(), "it had to be started again: {injection:?}");
             ward.blame(since);
         }
@@ -184,7 +182,7 @@ async fn when_a_flush_fails_the_process_is_gone_and_the_next_one_has_everything(
     let (mut ward, people) = Ward::new(rounds::seed()).await;
     let mut seen = Seen::default();
     for what in ["error=EIO", "error=ENOSPC"] {
-        for from in (0..points() * 2).map(|point| 1 + point * 2) {
+        for from in (0..rounds::points() * 2).map(|point| 1 + point * 2) {
             let (mut running, took) = ward.site.start().await;
             ward.told.starts.push(took);
             let injection = Injection { call: "fsync", what, from, for_good: false };
@@ -221,8 +219,8 @@ async fn killed_at_any_one_write_it_loses_nothing() {
     }
     let (mut ward, people) = Ward::new(rounds::seed()).await;
     let mut seen = Seen::default();
-    let writes = (0..points() * 8).map(|point| ("pwrite64", 1 + point * 23));
-    let flushes = (0..points() * 2).map(|point| ("fsync", 1 + point));
+    let writes = (0..rounds::points() * 8).map(|point| ("pwrite64", 1 + point * 23));
+    let flushes = (0..rounds::points() * 2).map(|point| ("fsync", 1 + point));
     for (call, from) in writes.chain(flushes) {
         let (mut running, took) = ward.site.start().await;
         ward.told.starts.push(took);
@@ -260,7 +258,7 @@ async fn whichever_call_fails_between_the_start_and_the_end_nothing_is_lost() {
     let mut seen = Seen::default();
     for call in CALLS {
         for what in ["error=EIO", "error=ENOSPC"] {
-            for from in (0..points()).map(|point| 1 + point * 3) {
+            for from in (0..rounds::points()).map(|point| 1 + point * 3) {
                 let since = ward.site.sandbox.entra.now();
                 let injection = Injection { call, what, from, for_good: false };
                 if let Ok(mut running) = ward.site.try_command(0, strace::command(&ward.site, &injection)).await {

@@ -29,6 +29,11 @@ pub(crate) fn rounds() -> u64 {
     number("HANDOVER_KILL_ROUNDS").unwrap_or(ROUNDS)
 }
 
+/// Into how many steps the numbers of system calls are swept: two for a hundred rounds.
+pub(crate) fn points() -> u64 {
+    (rounds() / 50).max(1)
+}
+
 /// `HANDOVER_KILL_SEED`, or any.
 pub(crate) fn seed() -> u64 {
     number("HANDOVER_KILL_SEED").unwrap_or_else(rand::random)

@@ -92,11 +92,23 @@ impl Drop for Strace {
     }
 }
 
-/// The command that runs the program under `strace` from its first instruction. The program is the child all the same.
+/// `serve` under `strace` from its first instruction. The program is the child all the same.
 pub(crate) fn command(site: &Site, injection: &Injection) -> Command {
-    let mut arguments = vec![String::from("-D"), String::from("--seccomp-bpf")];
+    site.command_under(0, Some(("strace", &from_the_start(site, injection))), Path::new(PROGRAM))
+}
+
+/// The program under `strace`, waiting for its arguments.
+pub(crate) fn over(site: &Site, injection: &Injection) -> Command {
+    let mut command = Command::new("strace");
+    command.args(from_the_start(site, injection)).arg(PROGRAM);
+    command
+}
+
+fn from_the_start(site: &Site, injection: &Injection) -> Vec<String> {
+    // With `--seccomp-bpf`, which would be faster, strace 6.1 delivers no signal.
+    let mut arguments = vec![String::from("-D")];
     arguments.extend(injection.arguments(site, &log_file(site)));
-    site.command_under(0, Some(("strace", &arguments)), Path::new(PROGRAM))
+    arguments
 }
 
 /// How many calls were tampered with in a life that has ended.

@@ -26,6 +26,10 @@ use sqlx::{PgConnection, Postgres, SqlSafeStr as _, Sqlite, SqliteConnection, Tr
 use crate::store::Error;
 use postgres::Servers;
 
+/// How many commit groups one instance has under way on PostgreSQL: while the server works on one, the next is folded. With
+/// more, groups become smaller and wait for each other's devices.
+const POSTGRES_WRITERS: usize = 3;
+
 /// How many prepared statements a connection keeps. Each statement for many rows comes in the sizes of [`pieces`].
 const STATEMENTS: usize = 256;
 
@@ -222,23 +226,28 @@ impl Tx {
         }
     }
 
-    /// Makes everything durable. When this returns without an error, it is on stable storage (R1).
+    /// Makes everything durable. When this returns without an error, it is on stable storage (R1). Ends the process when a
+    /// flush failed (S4).
     ///
     /// # Errors
     /// When the database could not commit. Whether it did after all is then not known.
     pub async fn commit(self) -> Result<(), Error> {
-        match self.inner {
-            Inner::SqliteWrites(tx) => tx.commit().await?,
+        let done = match self.inner {
+            Inner::SqliteWrites(tx) => tx.commit().await,
             Inner::PostgresWrites(tx) => {
                 let done = in_time(self.limit, tx.commit()).await;
                 if let (Err(sqlx::Error::Io(_)), Some(server)) = (&done, &self.server) {
                     server.suspect();
                 }
-                done?;
+                done
             }
-            Inner::SqliteReads(_) | Inner::PostgresReads(_) => {}
-        }
-        Ok(())
+            Inner::SqliteReads(_) | Inner::PostgresReads(_) => Ok(()),
+        };
+        done.map_err(|error| {
+            let error = Error::from(error);
+            error.end_if_fatal();
+            error
+        })
     }
 }
 
@@ -255,6 +264,14 @@ impl Db {
         match self.0 {
             Pools::Sqlite(_) => Kind::Sqlite,
             Pools::Postgres(_) => Kind::Postgres,
+        }
+    }
+
+    /// How many transactions may write at once and be the faster for it.
+    pub(crate) fn writers(&self) -> usize {
+        match self.0 {
+            Pools::Sqlite(_) => 1,
+            Pools::Postgres(_) => POSTGRES_WRITERS,
         }
     }
 
@@ -314,6 +331,14 @@ impl Db {
             }
             Error::Migrate(error)
         })
+    }
+
+    /// Writes SQLite's log into the database file, and flushes it. PostgreSQL recovers by itself.
+    pub(crate) async fn checkpoint(&self) -> Result<(), Error> {
+        if let Pools::Sqlite(file) = &self.0 {
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&file.write).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn close(&self) {
