@@ -11,7 +11,7 @@ use crate::app::lead::Lead;
 use crate::app::{App, folding};
 use crate::custody::{Moment, Standpoint};
 use crate::store::times::{moment, utc};
-use crate::store::{Error, accounts, recording, revocations, sources};
+use crate::store::{Error, accounts, house, recording, revocations, sources};
 
 /// How many devices are tidied in one turn.
 const BATCH: i64 = 200;
@@ -91,6 +91,15 @@ impl App {
         for state in Standpoint::ALL {
             let count = counts.iter().find(|(name, _)| name == state.name()).map_or(0, |(_, count)| *count);
             metrics::gauge!("handover_revocations", "state" => state.name()).set(gauge(count));
+        }
+        let house = house::read(&mut tx).await?.filter(|house| house.state == "checking");
+        metrics::gauge!("handover_checking_after_restore").set(if house.is_some() { 1.0 } else { 0.0 });
+        if let Some(house) = house
+            && !self.rules.shadow
+            && self.alarms.may_ring("the check after a restore", self.now())
+        {
+            let why = house.why.unwrap_or_default();
+            tracing::error!("nothing is sent: {why}; the check after the restore is not done");
         }
         let oldest = revocations::oldest_owed(&mut tx).await?;
         let age = oldest.map_or(Duration::ZERO, |at| self.now().since(moment(at)));
