@@ -94,8 +94,8 @@ pub struct Incoming {
 pub enum Recorded {
     /// It is new, and written down.
     New,
-    /// We had it.
-    Duplicate,
+    /// We had it, under this id: its own or its former one.
+    Duplicate(Uuid),
 }
 
 impl Incoming {
@@ -536,15 +536,22 @@ impl<'a> Group<'a> {
         let names: HashMap<_, _> =
             self.events.iter().flat_map(|event| [(event.id, event.id), (event.formerly, event.id)]).collect();
         let ids: Vec<_> = names.keys().copied().collect();
+        let mut stored_as = HashMap::new();
         for known in recording::known_events(tx, &ids).await? {
-            names.get(&known).map(|id| self.new.remove(id));
+            if let Some(id) = names.get(&known) {
+                self.new.remove(id);
+                stored_as.insert(*id, known);
+            }
         }
         let mut unanswered = self.new.clone();
-        self.outcomes = self
-            .events
-            .iter()
-            .map(|event| if unanswered.remove(&event.id) { Recorded::New } else { Recorded::Duplicate })
-            .collect();
+        let outcome = |event: &Incoming| {
+            if unanswered.remove(&event.id) {
+                Recorded::New
+            } else {
+                Recorded::Duplicate(stored_as.get(&event.id).copied().unwrap_or(event.id))
+            }
+        };
+        self.outcomes = self.events.iter().map(outcome).collect();
         Ok(())
     }
 
