@@ -184,7 +184,7 @@ fn both_engines_have_the_same_migrations() {
 
 #[test]
 fn the_program_carries_every_migration() {
-    let seam = fs::read_to_string(root().join("src/store/engine.rs")).unwrap();
+    let seam = fs::read_to_string(root().join("src/store/engine/mod.rs")).unwrap();
 
     for engine in ["sqlite", "postgres"] {
         for (name, _) in migrations(engine) {

@@ -39,6 +39,9 @@ pub enum Command {
     /// Check configuration, database, UEM rule, Entra permissions and clocks, and say what to fix
     #[command(after_help = "Example:\n  handover doctor --config handover.toml")]
     Doctor(Doctor),
+    /// Ask a service that runs whether it lives, or is ready; the exit code says so
+    #[command(after_help = "Example:\n  handover health --ready --config /etc/handover/handover.toml")]
+    Health(Health),
     /// Take in events from JSON lines or CSV; stopped, it goes on where it was; repeated, it changes nothing
     #[command(after_help = "Example:\n  handover import --source uem events-2026-02.jsonl events-2026-03.csv")]
     Import(Import),
@@ -105,6 +108,20 @@ pub struct Doctor {
     /// Look at this machine only; ask neither the UEM nor Entra
     #[arg(long)]
     pub offline: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is asked, and where.
+#[derive(Debug, Clone, Args)]
+pub struct Health {
+    /// Ask whether its database answers too, not only whether it lives
+    #[arg(long)]
+    pub ready: bool,
+    /// The root address of the API. Default: that of server.listen, on this machine
+    #[arg(long, value_name = "URL")]
+    pub url: Option<url::Url>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use uuid::Uuid;
 
 use crate::app::{App, Clock, Rulebook, Source};
-use crate::cli::config::{self, ApiLogin, Config};
+use crate::cli::config::{self, ApiLogin, Config, Proof};
 use crate::custody::{Moment, RevokeOn};
 use crate::entra::{self, Credential, Entra, SecretSource};
 use crate::intake::workspace_one::rest::{self, Login, Uem};
@@ -23,6 +23,15 @@ pub fn clock() -> Clock {
         let now = chrono::Utc::now();
         Moment(now.timestamp_micros())
     })
+}
+
+/// Opens the configured database.
+///
+/// # Errors
+/// When it cannot be reached, is not safe to use, or the file of its password cannot be read.
+pub async fn store(config: &Config) -> anyhow::Result<Store> {
+    let settings = config.database.settings().context("database.password_file cannot be read")?;
+    Ok(Store::open_with(&settings, &config.base).await?)
 }
 
 /// Puts the service together over a database that is open.
@@ -60,11 +69,12 @@ pub fn rulebook(config: &Config) -> Rulebook {
 /// # Errors
 /// When a trust anchor cannot be read or an address cannot be used.
 pub fn directory(config: &Config, section: &config::Entra) -> anyhow::Result<Entra> {
-    let secret = match &section.client_secret {
-        config::Secret::Given(secret) => SecretSource::Fixed(secret.clone()),
-        config::Secret::File(path) => SecretSource::File(path.clone()),
+    let credential = match &section.proof {
+        Proof::Secret(config::Secret::Given(secret)) => Credential::Secret(SecretSource::Fixed(secret.clone())),
+        Proof::Secret(config::Secret::File(path)) => Credential::Secret(SecretSource::File(path.clone())),
+        Proof::FederatedToken(path) => Credential::Federated(path.clone()),
     };
-    let mut settings = entra::Settings::new(&section.tenant_id, &section.client_id, Credential::Secret(secret));
+    let mut settings = entra::Settings::new(&section.tenant_id, &section.client_id, credential);
     settings.cloud = entra::Cloud::from_name(section.cloud.name()).context("entra.cloud is not one we know")?;
     settings.login_url.clone_from(&section.login_url);
     settings.graph_url.clone_from(&section.graph_url);

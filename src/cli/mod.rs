@@ -10,6 +10,7 @@ pub mod config;
 #[cfg(feature = "sandbox")]
 pub mod demo;
 mod doctor;
+mod health;
 pub mod house;
 mod import;
 mod lists;

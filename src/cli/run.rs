@@ -13,13 +13,13 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::args::{
-    Action, ActionOn, Cli, Command, ConfigAction, Doctor, History, Import, Listing, Person, Replay, Revocations, Token,
-    TokenAction, Who,
+    Action, ActionOn, Cli, Command, ConfigAction, Doctor, Health, History, Import, Listing, Person, Replay,
+    Revocations, Token, TokenAction, Who,
 };
 use super::config::{self, Config, LogFormat};
 #[cfg(feature = "sandbox")]
 use super::{demo, sandbox};
-use super::{doctor, house, import, lists, logging, serve, who};
+use super::{doctor, health, house, import, lists, logging, serve, who};
 use crate::app::App;
 use crate::app::operate::{self, NotDone};
 use crate::app::receive::Received;
@@ -64,6 +64,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Sandbox(options) => return sandbox::sandbox(options).await.map(|()| End::Done),
         Command::Config(options) => return configuration(options.action, file, &variables),
         Command::Doctor(options) => return examine(&options, file, &variables).await,
+        Command::Health(options) => return well(&options, file, &variables).await,
         Command::Serve
         | Command::Import(_)
         | Command::Who(_)
@@ -87,7 +88,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Revocations(options) => owed(&config, options).await,
         Command::Replay(options) => replay(&config, &options).await,
         Command::Token(options) => token(&config, options).await,
-        Command::Serve | Command::Config(_) | Command::Doctor(_) => Ok(End::Done),
+        Command::Serve | Command::Config(_) | Command::Doctor(_) | Command::Health(_) => Ok(End::Done),
         #[cfg(feature = "sandbox")]
         Command::Demo(_) | Command::Sandbox(_) => Ok(End::Done),
     }
@@ -144,6 +145,24 @@ async fn examine(options: &Doctor, file: Option<&Path>, variables: &BTreeMap<Str
     Ok(if report.wrongs() == 0 { End::Done } else { End::Wrong })
 }
 
+async fn well(options: &Health, file: Option<&Path>, variables: &BTreeMap<String, String>) -> anyhow::Result<End> {
+    let root = match &options.url {
+        Some(url) => url.clone(),
+        None => {
+            let config = Config::load(file, variables).map_err(|problems| Misused(problems.to_string()))?;
+            health::address(config.server.listen)?
+        }
+    };
+    let question = if options.ready { health::Question::Ready } else { health::Question::Live };
+    let health = health::ask(question, &root).await?;
+    if options.json {
+        json(&health)?;
+    } else {
+        print(&health.told())?;
+    }
+    Ok(if health.good { End::Done } else { End::Wrong })
+}
+
 /// Opens the database of a command that only makes sense with what `serve` has written.
 async fn open(config: &Config) -> anyhow::Result<Store> {
     if let Some(path) = config.database.url.strip_prefix("sqlite://") {
@@ -160,7 +179,7 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
 /// Opens the database, and makes it where there is none.
 async fn create(config: &Config) -> anyhow::Result<Store> {
     let shown = config.database.shown();
-    Store::open(&config.database.url, &config.base).await.with_context(|| format!("the database {shown}"))
+    house::store(config).await.with_context(|| format!("the database {shown}"))
 }
 
 async fn take_in(config: &Config, options: &Import) -> anyhow::Result<End> {

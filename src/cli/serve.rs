@@ -19,7 +19,7 @@ use crate::cli::config::Config;
 use crate::cli::house;
 use crate::store::tokens::{self, Role};
 use crate::store::{Claim, Store};
-use crate::web::{self, Site, serve::Limits};
+use crate::web::{self, Site, proxies::Proxies, serve::Limits};
 
 /// How long everything has to come to its end (S20).
 const GRACE: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ impl Service {
     /// # Errors
     /// When the database cannot be opened or is taken, an address is in use, or a secret cannot be read.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        let store = Store::open(&config.database.url, &config.base).await?;
+        let store = house::store(config).await?;
         let claim = store.claim()?;
         store.recover().await?;
         let app = house::app(config, store.clone())?;
@@ -67,10 +67,11 @@ impl Service {
             shadow: config.is_shadow(),
         });
         let stop = CancellationToken::new();
-        let listeners = [
-            tokio::spawn(web::serve::serve(intake, web::intake(Arc::clone(&site)), Limits::default(), stop.clone())),
-            tokio::spawn(web::serve::serve(api, web::api(site), Limits::default(), stop.clone())),
-        ];
+        let proxies = Proxies::new(&config.server.trusted_proxies, config.server.proxy_header);
+        let open = |listener, router| {
+            tokio::spawn(web::serve::serve(listener, router, Limits::default(), proxies.clone(), stop.clone()))
+        };
+        let listeners = [open(intake, web::intake(Arc::clone(&site))), open(api, web::api(site))];
         let loops = tokio::spawn({
             let (app, stop) = (app.clone(), stop.clone());
             async move { app.run(stop).await }

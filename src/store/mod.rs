@@ -22,7 +22,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-pub use engine::{Kind, Tx};
+pub use engine::{Kind, Settings, Tx};
 
 /// The database.
 #[derive(Clone)]
@@ -54,6 +54,28 @@ pub enum Error {
         found: String,
         /// The version needed.
         floor: &'static str,
+    },
+    /// The oldest that is tested with.
+    #[error("PostgreSQL {found} is too old; {floor} or later is needed")]
+    PostgresTooOld {
+        /// The version found.
+        found: String,
+        /// The version needed.
+        floor: &'static str,
+    },
+    /// S10: what it acknowledged could be lost or damaged.
+    #[error("the PostgreSQL server is not safe to keep anything on: it runs with {0}")]
+    UnsafeServer(String),
+    /// S9: nothing is decided by what a replica says.
+    #[error("the PostgreSQL server is not the primary: {0}")]
+    NotPrimary(&'static str),
+    /// S9: of several servers none takes writes.
+    #[error("none of the PostgreSQL servers can be used: {told}")]
+    NoPrimary {
+        /// What is the matter with each.
+        told: String,
+        /// Whether one of them may only be starting.
+        is_away: bool,
     },
     /// S8.
     #[error("another Handover ({holder}) already runs on {}; stop it, or give this one a database of its own", file.display())]
@@ -98,12 +120,43 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same transaction may pass if it is begun again (S11).
+    /// Whether the same transaction may pass if it is begun again (S11): it lost a race, or its connection.
+    ///
+    /// After a lost connection it is not known whether the transaction was committed. A deed is begun again only where doing
+    /// it twice is doing it once.
     pub fn is_passing(&self) -> bool {
-        if let Self::Overtaken(_) = self {
-            return true;
+        matches!(self, Self::Overtaken(_)) || self.lost_a_race() || self.lost_its_connection()
+    }
+
+    fn lost_a_race(&self) -> bool {
+        // Serialization, deadlock, a lock that was not to be had in time; SQLite: busy, locked, snapshot.
+        matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03" | "5" | "6" | "517"))
+    }
+
+    /// Whether the connection went away under the transaction, with the server or without it. What it had committed by then
+    /// is not known.
+    pub fn lost_its_connection(&self) -> bool {
+        let (Self::Database(error) | Self::Open(error)) = self else { return false };
+        match error {
+            sqlx::Error::Io(_) => true,
+            // A pool that was left for another one.
+            sqlx::Error::PoolClosed => true,
+            // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                code.starts_with("08")
+                    || ["57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"].contains(&&*code)
+            }),
+            _ => false,
         }
-        matches!(self.code().as_deref(), Some("40001" | "40P01" | "5" | "6" | "517"))
+    }
+
+    /// Whether there is no server to be had, and one may be back soon.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::NoPrimary { is_away, .. } => *is_away,
+            Self::NotPrimary(_) | Self::Database(sqlx::Error::PoolTimedOut) => true,
+            _ => self.lost_its_connection(),
+        }
     }
 
     /// Whether what was written may be lost although it was said to be stable (S4): a flush to the disk failed. The process
@@ -125,7 +178,9 @@ impl Error {
     }
 
     fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return None };
+        let (Self::Database(sqlx::Error::Database(error)) | Self::Open(sqlx::Error::Database(error))) = self else {
+            return None;
+        };
         error.code()
     }
 }
@@ -142,7 +197,15 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is of a newer version, or cannot be migrated.
     pub async fn open(url: &str, base: &Path) -> Result<Self, Error> {
-        let db = engine::Db::open(url, base).await?;
+        Self::open_with(&Settings::new(url), base).await
+    }
+
+    /// As [`Store::open`], with more to say about how.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when the server is not one that anything may be entrusted to.
+    pub async fn open_with(settings: &Settings, base: &Path) -> Result<Self, Error> {
+        let db = engine::Db::open(settings, base).await?;
         db.migrate().await?;
         Ok(Self { db })
     }

@@ -19,7 +19,7 @@ use config::{FileFormat, Format as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use sections::{
-    Cloud, Database, Entra, Intake, Log, LogFormat, Policy, Retention, RevokeOn, Server, WhenHoldingAnother,
+    Cloud, Database, Entra, Intake, Log, LogFormat, Policy, Proof, Retention, RevokeOn, Server, WhenHoldingAnother,
 };
 pub use source::{Api, ApiLogin, Passwords, Source, SourceKind};
 pub use tree::Problem;

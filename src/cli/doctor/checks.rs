@@ -10,7 +10,7 @@ use super::Report;
 use crate::cli::config::{Api, Config, Entra as EntraConfig, Problems, Source};
 use crate::cli::house;
 use crate::cli::time::short;
-use crate::entra::{Fault, Permissions, TokenFault};
+use crate::entra::{Fault, Permissions, SecretError, TokenFault};
 use crate::intake::workspace_one::rest::{Rule, Uem, UemError};
 use crate::store::{Kind, Store, sources};
 
@@ -88,10 +88,10 @@ async fn database(report: &mut Report, config: &Config, clock: Clock) {
         }
         return;
     }
-    let store = match Store::open(&config.database.url, &config.base).await {
+    let store = match house::store(config).await {
         Ok(store) => store,
         Err(error) => {
-            report.wrong(about, format!("{shown}: {}", chain(&error)), "correct database.url, or what it says");
+            report.wrong(about, format!("{shown}: {error:#}"), "correct database.url, or what it says");
             return;
         }
     };
@@ -336,6 +336,9 @@ async fn check_entra(report: &mut Report, config: &Config, entra: &EntraConfig, 
 fn token_fix(fault: &TokenFault) -> &'static str {
     let has = |codes: &[i64]| fault.error_codes.iter().any(|code| codes.contains(code));
     match fault.fault {
+        _ if matches!(fault.secret, Some(SecretError::NoToken(_) | SecretError::NotAToken)) => {
+            "correct entra.federated_token_file, or the volume that projects the token there"
+        }
         _ if fault.secret.is_some() => "correct entra.client_secret or entra.client_secret_file",
         _ if has(&[7_000_215]) => {
             "the client secret is wrong: copy the secret's value, not its id, from Certificates & secrets"
@@ -343,12 +346,17 @@ fn token_fix(fault: &TokenFault) -> &'static str {
         _ if has(&[7_000_222]) => "the client secret has expired: make a new one under Certificates & secrets",
         _ if has(&[700_016]) => "the app is not in this directory: compare entra.client_id and entra.tenant_id",
         _ if has(&[7_000_112]) => "the app is disabled: enable it under Enterprise applications",
+        _ if has(&[70_021, 700_211, 700_212, 700_213]) => {
+            "no federated credential of the app fits the token: compare issuer, subject and audience under Certificates & secrets"
+        }
         _ if has(&[90_002]) => "the tenant is not found: compare entra.tenant_id, and entra.cloud",
         _ if has(&[900_382, 900_432, 90_038]) => "the tenant is in another cloud: correct entra.cloud",
         _ if has(&[500_011]) => "Graph is not known there: correct entra.cloud or entra.graph_url",
         Fault::Unavailable => "check the network to the login host, and ask again",
         Fault::Misled => "look for a proxy or portal in between, and check entra.login_url and entra.ca_file",
-        Fault::Credentials => "compare tenant_id, client_id and the client secret with the app registration",
+        Fault::Credentials => {
+            "compare tenant_id, client_id and the client secret or federated credential with the app registration"
+        }
     }
 }
 

@@ -1,75 +1,59 @@
-//! The seam between the two databases: the only file that says `Sqlite` or `Postgres`.
+//! The seam between the two databases: the only folder that says `Sqlite` or `Postgres`.
 //!
 //! A statement is one text for both, with `$1` places and named columns. `on!` runs a body once per
-//! engine with native types. Where a text must differ, `Tx::either` chooses.
+//! engine with native types. Where a text must differ, `Tx::either` chooses. How each is opened is told in [`sqlite`] and
+//! [`postgres`].
 //!
 //! What would surprise: on SQLite all writing goes through one connection, so that a writing transaction waits for the one
 //! before it instead of failing; and it begins with `BEGIN IMMEDIATE`, because SQLite refuses a transaction that reads
-//! first and writes later.
+//! first and writes later. On PostgreSQL every statement has an end on our side too: a server whose machine is gone says nothing.
 
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+mod address;
+mod postgres;
+mod sqlite;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgConnection, Postgres, SqlSafeStr as _, Sqlite, SqliteConnection, Transaction};
 
 use crate::store::Error;
-
-/// How long a statement waits for SQLite's write lock (S5).
-const BUSY: Duration = Duration::from_secs(5);
-
-/// After how many pages of its log (4 KiB each) SQLite writes them into the database file: 64 MiB. With its own default of a
-/// thousand, a busy writer would do so after nearly every commit, and write the same pages again each time.
-const CHECKPOINT_PAGES: &str = "16384";
+use postgres::Servers;
 
 /// How many prepared statements a connection keeps. Each statement for many rows comes in the sizes of [`pieces`].
 const STATEMENTS: usize = 256;
 
-/// How many rows may wait to be taken over from SQLite's thread: more than any statement of a commit group gives, so that
-/// the thread never waits for the reader.
-const ROWS_WAITING: usize = 2048;
-
 /// The most rows that one statement writes. With 25 columns that is below what either engine binds.
 const PIECE: usize = 256;
 
-/// How much of the database the writer and each reader keep in memory, as SQLite counts it: KiB below zero. The writer touches
-/// the leaves of twenty indexes with every event; what readers ask for is in the system's cache as well.
-const WRITER_CACHE: &str = "-32768";
-const READER_CACHE: &str = "-4096";
-
-/// How many connections read at once. Readers never block the writer of a WAL database.
-const READERS: u32 = 4;
-
-/// How many connections one instance takes from PostgreSQL.
-const POSTGRES_CONNECTIONS: u32 = 16;
-
-/// The oldest SQLite that does not corrupt a WAL database when checkpoints race (S7): 3.51.3.
-const SQLITE_FLOOR: &str = "3.51.3";
+/// How much longer than the server's own limit we wait for a statement before the connection counts as lost.
+const BEYOND_THE_SERVER: Duration = Duration::from_secs(5);
 
 /// The migrations, oldest first: number, name, text for SQLite, text for PostgreSQL.
 const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     (
         1,
         "first",
-        include_str!("../../migrations/sqlite/0001_first.sql"),
-        include_str!("../../migrations/postgres/0001_first.sql"),
+        include_str!("../../../migrations/sqlite/0001_first.sql"),
+        include_str!("../../../migrations/postgres/0001_first.sql"),
     ),
     (
         2,
         "many instances",
-        include_str!("../../migrations/sqlite/0002_many_instances.sql"),
-        include_str!("../../migrations/postgres/0002_many_instances.sql"),
+        include_str!("../../../migrations/sqlite/0002_many_instances.sql"),
+        include_str!("../../../migrations/postgres/0002_many_instances.sql"),
     ),
     (
         3,
         "reporting",
-        include_str!("../../migrations/sqlite/0003_reporting.sql"),
-        include_str!("../../migrations/postgres/0003_reporting.sql"),
+        include_str!("../../../migrations/sqlite/0003_reporting.sql"),
+        include_str!("../../../migrations/postgres/0003_reporting.sql"),
     ),
 ];
 
@@ -82,10 +66,48 @@ pub enum Kind {
     Postgres,
 }
 
+/// Where the database is, and how it is reached.
+#[derive(Clone)]
+pub struct Settings {
+    /// `sqlite://path` (created if missing) or `postgres://user@host/name`; PostgreSQL with several hosts, separated by commas.
+    pub url: String,
+    /// The password, where the URL has none.
+    pub password: Option<SecretString>,
+    /// How many connections one instance takes from PostgreSQL.
+    pub max_connections: u32,
+    /// How long PostgreSQL may work on one statement.
+    pub statement_timeout: Duration,
+}
+
+/// A URL may hold a password.
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("max_connections", &self.max_connections).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// The database at `url`, everything else at its default.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), password: None, max_connections: 16, statement_timeout: Duration::from_secs(30) }
+    }
+
+    /// What is wrong with the URL, if anything: said before anybody is called.
+    ///
+    /// # Errors
+    /// [`Error::Url`].
+    pub fn check(&self) -> Result<(), Error> {
+        if self.url.strip_prefix("sqlite://").is_some_and(|path| !path.is_empty()) {
+            return Ok(());
+        }
+        address::read(self, Path::new(".")).map(drop)
+    }
+}
+
 #[derive(Clone)]
 enum Pools {
-    Sqlite { write: SqlitePool, read: SqlitePool, file: PathBuf },
-    Postgres(PgPool),
+    Sqlite(sqlite::File),
+    Postgres(Arc<Servers>),
 }
 
 /// The pools of one database.
@@ -93,7 +115,12 @@ enum Pools {
 pub(crate) struct Db(Pools);
 
 /// A connection, inside a writing transaction or just for reading.
-pub struct Tx(Inner);
+pub struct Tx {
+    inner: Inner,
+    limit: Duration,
+    /// Whom it goes to, where that may change.
+    server: Option<Arc<postgres::Current>>,
+}
 
 enum Inner {
     SqliteWrites(Transaction<'static, Sqlite>),
@@ -110,14 +137,30 @@ pub(crate) enum Side<'a> {
 
 /// Runs a body on the connection of a [`Tx`], compiled once for each engine.
 macro_rules! on {
-    ($tx:expr, |$connection:ident| $body:expr) => {
+    ($tx:expr, |$connection:ident| $body:expr) => {{
+        let limit = $tx.limit();
         match $tx.side() {
             $crate::store::engine::Side::Sqlite($connection) => $body,
-            $crate::store::engine::Side::Postgres($connection) => $body,
+            $crate::store::engine::Side::Postgres($connection) => {
+                $crate::store::engine::in_time(limit, async { $body }).await
+            }
         }
-    };
+    }};
 }
 pub(crate) use on;
+
+/// Ends the wait for a server that no longer answers. What it did with the statement is then not known.
+pub(crate) async fn in_time<T>(
+    limit: Duration,
+    doing: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(limit, doing).await.map_err(silent)?
+}
+
+/// What a server that does not answer counts as.
+fn silent(_: tokio::time::error::Elapsed) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer"))
+}
 
 /// A row that reads itself by column name, on both engines.
 macro_rules! row {
@@ -140,8 +183,13 @@ macro_rules! row {
 pub(crate) use row;
 
 impl Tx {
+    /// A connection to a file of our own. Its thread always answers.
+    fn new(inner: Inner) -> Self {
+        Self { inner, limit: Duration::MAX, server: None }
+    }
+
     pub(crate) fn side(&mut self) -> Side<'_> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::SqliteWrites(tx) => Side::Sqlite(tx),
             Inner::SqliteReads(connection) => Side::Sqlite(connection),
             Inner::PostgresWrites(tx) => Side::Postgres(tx),
@@ -149,9 +197,14 @@ impl Tx {
         }
     }
 
+    /// How long one statement may take before its server counts as gone.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// The text for this engine, for the rare statement that must differ.
     pub(crate) fn either(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
-        match &self.0 {
+        match &self.inner {
             Inner::SqliteWrites(_) | Inner::SqliteReads(_) => sqlite,
             Inner::PostgresWrites(_) | Inner::PostgresReads(_) => postgres,
         }
@@ -162,9 +215,10 @@ impl Tx {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn clock(&mut self, ours: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
+        let limit = self.limit();
         match self.side() {
             Side::Sqlite(_) => Ok(ours),
-            Side::Postgres(c) => Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(c).await?),
+            Side::Postgres(c) => Ok(in_time(limit, sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(c)).await?),
         }
     }
 
@@ -174,9 +228,15 @@ impl Tx {
     /// # Errors
     /// When the database could not commit. Whether it did after all is then not known.
     pub async fn commit(self) -> Result<(), Error> {
-        let done = match self.0 {
+        let done = match self.inner {
             Inner::SqliteWrites(tx) => tx.commit().await,
-            Inner::PostgresWrites(tx) => tx.commit().await,
+            Inner::PostgresWrites(tx) => {
+                let done = in_time(self.limit, tx.commit()).await;
+                if let (Err(sqlx::Error::Io(_)), Some(server)) = (&done, &self.server) {
+                    server.suspect();
+                }
+                done
+            }
             Inner::SqliteReads(_) | Inner::PostgresReads(_) => Ok(()),
         };
         done.map_err(|error| {
@@ -188,70 +248,17 @@ impl Tx {
 }
 
 impl Db {
-    /// Opens a database by its URL: `sqlite://path` (created if missing), `sqlite::memory:` is not taken, or `postgres://…`.
-    pub(crate) async fn open(url: &str, base: &Path) -> Result<Self, Error> {
-        if let Some(path) = url.strip_prefix("sqlite://") {
-            let file = base.join(path);
-            Self::open_sqlite(file).await
-        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let options = PgConnectOptions::from_str(url).map_err(|error| Error::Url(error.to_string()))?;
-            let pool = PgPoolOptions::new()
-                .max_connections(POSTGRES_CONNECTIONS)
-                .acquire_timeout(BUSY)
-                .max_lifetime(Duration::from_secs(1800))
-                .after_connect(|connection, _| {
-                    Box::pin(async move {
-                        sqlx::Executor::execute(&mut *connection, "SET synchronous_commit = on").await.map(drop)
-                    })
-                })
-                .connect_with(options)
-                .await
-                .map_err(Error::Open)?;
-            Ok(Self(Pools::Postgres(pool)))
-        } else {
-            Err(Error::Url(String::from("it must begin with sqlite:// or postgres://")))
-        }
-    }
-
-    async fn open_sqlite(file: PathBuf) -> Result<Self, Error> {
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| Error::Folder { folder: folder.to_path_buf(), source })?;
-        }
-        let options = SqliteConnectOptions::new()
-            .filename(&file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .pragma("cache_size", WRITER_CACHE)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-            .statement_cache_capacity(STATEMENTS)
-            .row_buffer_size(ROWS_WAITING)
-            .optimize_on_close(true, None);
-        let write = SqlitePoolOptions::new()
-            .max_connections(1)
-            // It is a file of our own: asking whether it is still there would cost a hop to its thread each time.
-            .test_before_acquire(false)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .connect_with(options.clone())
-            .await
-            .map_err(Error::Open)?;
-        let read = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .test_before_acquire(false)
-            .connect_lazy_with(options.read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE));
-        let (version,): (String,) = sqlx::query_as("SELECT sqlite_version()").fetch_one(&write).await?;
-        if is_older(&version, SQLITE_FLOOR) {
-            return Err(Error::SqliteTooOld { found: version, floor: SQLITE_FLOOR });
-        }
-        Ok(Self(Pools::Sqlite { write, read, file }))
+    /// Opens a database; relative paths count from `base`.
+    pub(crate) async fn open(settings: &Settings, base: &Path) -> Result<Self, Error> {
+        Ok(Self(match settings.url.strip_prefix("sqlite://") {
+            Some(path) => Pools::Sqlite(sqlite::File::open(base.join(path)).await?),
+            None => Pools::Postgres(Arc::new(Servers::open(settings, base).await?)),
+        }))
     }
 
     pub(crate) fn kind(&self) -> Kind {
         match self.0 {
-            Pools::Sqlite { .. } => Kind::Sqlite,
+            Pools::Sqlite(_) => Kind::Sqlite,
             Pools::Postgres(_) => Kind::Postgres,
         }
     }
@@ -259,25 +266,31 @@ impl Db {
     /// The file of a SQLite database.
     pub(crate) fn file(&self) -> Option<&Path> {
         match &self.0 {
-            Pools::Sqlite { file, .. } => Some(file),
+            Pools::Sqlite(file) => Some(&file.path),
             Pools::Postgres(_) => None,
         }
     }
 
     /// Begins a transaction that will write.
     pub(crate) async fn write(&self) -> Result<Tx, Error> {
-        Ok(Tx(match &self.0 {
-            Pools::Sqlite { write, .. } => Inner::SqliteWrites(begin_on_sqlite(write).await?),
-            Pools::Postgres(pool) => Inner::PostgresWrites(pool.begin().await?),
-        }))
+        Ok(match &self.0 {
+            Pools::Sqlite(file) => Tx::new(Inner::SqliteWrites(file.begin().await?)),
+            Pools::Postgres(servers) => {
+                let (tx, server) = servers.begin().await?;
+                Tx { inner: Inner::PostgresWrites(tx), limit: servers.limit(), server: Some(server) }
+            }
+        })
     }
 
     /// A connection for reading. Each statement sees the newest committed state.
     pub(crate) async fn read(&self) -> Result<Tx, Error> {
-        Ok(Tx(match &self.0 {
-            Pools::Sqlite { read, .. } => Inner::SqliteReads(read.acquire().await?),
-            Pools::Postgres(pool) => Inner::PostgresReads(pool.acquire().await?),
-        }))
+        Ok(match &self.0 {
+            Pools::Sqlite(file) => Tx::new(Inner::SqliteReads(file.read.acquire().await?)),
+            Pools::Postgres(servers) => {
+                let (connection, server) = servers.acquire().await?;
+                Tx { inner: Inner::PostgresReads(connection), limit: servers.limit(), server: Some(server) }
+            }
+        })
     }
 
     /// Brings the schema up to date. Several instances may do so at once.
@@ -291,8 +304,14 @@ impl Db {
         });
         let migrator = Migrator::with_migrations(migrations.collect());
         let done = match &self.0 {
-            Pools::Sqlite { write, .. } => migrator.run(write).await,
-            Pools::Postgres(pool) => migrator.run(pool).await,
+            Pools::Sqlite(file) => migrator.run(&file.write).await,
+            Pools::Postgres(servers) => {
+                // As long as it takes, and behind another instance that migrates.
+                let mut connection = servers.unhurried().await?;
+                let done = migrator.run(&mut connection).await;
+                drop(sqlx::Connection::close(connection).await);
+                done
+            }
         };
         done.map_err(|error| {
             if let sqlx::migrate::MigrateError::VersionMissing(number) = error {
@@ -304,36 +323,17 @@ impl Db {
 
     /// Writes SQLite's log into the database file, and flushes it. PostgreSQL recovers by itself.
     pub(crate) async fn checkpoint(&self) -> Result<(), Error> {
-        if let Pools::Sqlite { write, .. } = &self.0 {
-            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(write).await?;
+        if let Pools::Sqlite(file) = &self.0 {
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&file.write).await?;
         }
         Ok(())
     }
 
     pub(crate) async fn close(&self) {
         match &self.0 {
-            Pools::Sqlite { write, read, .. } => {
-                read.close().await;
-                write.close().await;
-            }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Sqlite(file) => file.close().await,
+            Pools::Postgres(servers) => servers.close().await,
         }
-    }
-}
-
-/// Begins a writing transaction on the one connection that writes.
-///
-/// When the disk refuses a write, SQLite ends the transaction by itself, and the driver, which does not learn of it, counts it
-/// as open for ever: every later one would be refused. Such a connection is given up, and a new one begins.
-async fn begin_on_sqlite(write: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-    const BEGIN: &str = "BEGIN IMMEDIATE";
-    match write.begin_with(BEGIN).await {
-        Err(sqlx::Error::InvalidSavePointStatement) => {
-            // What closing it complains of is what broke it, and was told already.
-            drop(write.acquire().await?.close().await);
-            write.begin_with(BEGIN).await
-        }
-        begun => begun,
     }
 }
 
@@ -357,11 +357,6 @@ pub(crate) fn padded<T>(values: &[T]) -> impl Iterator<Item = &T> {
     values.iter().chain(values.last().into_iter().cycle()).take(if values.is_empty() { 0 } else { length })
 }
 
-fn is_older(version: &str, floor: &str) -> bool {
-    let parts = |text: &str| text.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
-    parts(version) < parts(floor)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,13 +376,5 @@ mod tests {
         assert!(padded(&[1, 2, 3]).eq(&[1, 2, 3, 3]));
         assert!(padded(&[1, 2, 3, 4]).eq(&[1, 2, 3, 4]));
         assert_eq!(padded::<u8>(&[]).count(), 0);
-    }
-
-    #[test]
-    fn versions_are_compared_by_number() {
-        assert!(is_older("3.9.0", SQLITE_FLOOR));
-        assert!(is_older("3.51.2", SQLITE_FLOOR));
-        assert!(!is_older("3.51.3", SQLITE_FLOOR));
-        assert!(!is_older("3.100.0", SQLITE_FLOOR));
     }
 }
