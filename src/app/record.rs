@@ -10,11 +10,13 @@
 //! keep its neighbours out.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
 use serde_json::json;
 use sqlx::types::Json;
 use tokio::sync::{mpsc, oneshot};
@@ -283,7 +285,11 @@ pub(crate) async fn write_groups(inner: Weak<Inner>, mut queue: Queue) {
             size += next.events.len();
             group.push(next);
         }
-        write_group(&app, group).await;
+        // A panic fails the group that it happened in; its senders are refused, and the next group is written (S19).
+        if AssertUnwindSafe(write_group(&app, group)).catch_unwind().await.is_err() {
+            metrics::counter!("handover_panics_total").increment(1);
+            tracing::error!("the writing of a commit group panicked");
+        }
     }
 }
 
@@ -332,6 +338,7 @@ async fn write_events(app: &App, events: &[Incoming]) -> Result<Vec<Recorded>, E
                 tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), events = events.len(),
                     "could not write {} events down", events.len());
                 error.end_if_fatal();
+                app.not_written(&error);
                 return Err(error);
             }
         }

@@ -89,9 +89,9 @@ impl App {
         let stop = stop.clone();
         loops.spawn(async move {
             match which {
-                Loop::Pay => turns(&stop, &app.owing, "pay", || app.pay_until(&stop)).await,
-                Loop::Prove => turns(&stop, &app.proving, "prove", || app.prove()).await,
-                Loop::Look => turns(&stop, &app.looking, "look", || app.look()).await,
+                Loop::Pay => turns(&app, &stop, &app.owing, "pay", || app.pay_until(&stop)).await,
+                Loop::Prove => turns(&app, &stop, &app.proving, "prove", || app.prove()).await,
+                Loop::Look => turns(&app, &stop, &app.looking, "look", || app.look()).await,
                 Loop::Keep => app.keep_house_for_ever(&stop).await,
                 Loop::Sweep(source) => app.sweep_for_ever(&source, &stop).await,
             }
@@ -129,6 +129,7 @@ enum Loop {
 }
 
 async fn turns<F: Future<Output = Result<Turn, Error>>>(
+    app: &App,
     stop: &CancellationToken,
     bell: &Notify,
     name: &'static str,
@@ -149,6 +150,7 @@ async fn turns<F: Future<Output = Result<Turn, Error>>>(
                     tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), "the {name} loop met a database failure");
                 }
                 error.end_if_fatal();
+                app.not_written(&error);
                 rest(stop, REST).await;
             }
         }

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(40);
 const AWAKE: Duration = Duration::from_secs(5);
 
 /// How soon the other one has to take an event although the one that stands still may hold locks.
-const TAKEN_WITHIN: Duration = Duration::from_secs(20);
+const TAKEN_WITHIN: Duration = Duration::from_secs(15);
 
 const PEOPLE: u32 = 12;
 const PAUSES: usize = 3;
