@@ -6,17 +6,23 @@
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
+//! | whether this is the database that was served on last; the check after a restore; moving to another | [`house`], [`check`], [`moving`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
+//! | one instance does what only one may do | [`lead`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
 //! | what is too old is dropped | [`retain`] |
 //! | everything is folded again and compared | [`replay`] |
 //!
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
+pub mod check;
 pub mod facts;
 pub mod folding;
+pub mod house;
 pub mod keep;
+pub mod lead;
 pub mod look;
+pub mod moving;
 pub mod names;
 pub mod operate;
 pub mod pay;
@@ -32,11 +38,11 @@ pub mod tokens;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::custody::{Dice, Moment, Policy, RevokeOn};
@@ -44,7 +50,7 @@ use crate::entra::Entra;
 use crate::intake::workspace_one::rest::Uem;
 use crate::intake::{Door, People, Rules};
 use crate::store::audit::Entry;
-use crate::store::{Store, times};
+use crate::store::{Error, Store, times};
 
 /// Where the time comes from.
 pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
@@ -143,8 +149,16 @@ pub struct Inner {
     pub looking: Notify,
     /// Rung when a stamp may have to be read back.
     pub proving: Notify,
-    /// The listing of the last complete sweep, by source.
-    pub listed: sweep::Listings,
+    /// Rung when the check after a restore may go on.
+    pub checking: Notify,
+    /// What is remembered of the house outside of the database.
+    pub house: house::Memory,
+    /// Rung when whoever led has let the lead go.
+    handing_over: Notify,
+    /// Whether this instance leads, as far as it knows.
+    leading: watch::Sender<Option<lead::Lead>>,
+    /// Which people this instance takes up first.
+    share: Mutex<pay::Share>,
     alarms: keep::Alarms,
     tended: retain::Tended,
     recorder: record::Recorder,
@@ -181,7 +195,11 @@ impl App {
                 owing: Notify::new(),
                 looking: Notify::new(),
                 proving: Notify::new(),
-                listed: sweep::Listings::default(),
+                checking: Notify::new(),
+                house: house::Memory::default(),
+                handing_over: Notify::new(),
+                leading: watch::Sender::new(None),
+                share: Mutex::new(pay::Share::ALL),
                 alarms: keep::Alarms::default(),
                 tended: retain::Tended::default(),
                 recorder,
@@ -215,23 +233,33 @@ impl Inner {
 
     /// An id that sorts by time.
     pub fn new_id(&self) -> Uuid {
-        let micros = u64::try_from(self.now().0).unwrap_or(0);
-        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
-        Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+        id_at(self.now())
     }
 
     /// An audit entry of now.
     pub fn entry(&self, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
-        Entry {
-            id: self.new_id(),
-            at: self.utc(),
-            actor: actor.to_owned(),
-            action,
-            device_id: None,
-            person_id: None,
-            subject: None,
-            detail,
-        }
+        entry_at(self.utc(), actor, action, detail)
+    }
+}
+
+/// An id that sorts by time.
+fn id_at(now: Moment) -> Uuid {
+    let micros = u64::try_from(now.0).unwrap_or(0);
+    let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
+    Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+}
+
+/// An audit entry of a deed that needs no service around it.
+pub(crate) fn entry_at(at: DateTime<Utc>, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
+    Entry {
+        id: id_at(times::moment(at)),
+        at,
+        actor: actor.to_owned(),
+        action,
+        device_id: None,
+        person_id: None,
+        subject: None,
+        detail,
     }
 }
 
@@ -241,6 +269,23 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// A throw of the dice.
 pub(crate) fn dice() -> Dice {
     Dice(rand::random_range(0..=1000))
+}
+
+/// How often what lost a race is begun again before its loop rests (S11).
+const TRIES: u32 = 5;
+
+/// Does a deed, again and again while it loses races: its transaction was rolled back, and a new one sees what the other did.
+pub(crate) async fn again<T, F: Future<Output = Result<T, Error>>>(deed: impl Fn() -> F) -> Result<T, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match deed().await {
+            Err(error) if error.is_passing() && tries < TRIES => {
+                tokio::time::sleep(Duration::from_millis(u64::from(dice().0) / 20 * u64::from(tries))).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The name under which what Handover does by itself stands in the audit history.

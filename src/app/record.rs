@@ -3,28 +3,27 @@
 //! The promise: when [`App::record`] returns `Ok`, the event, its device, its custodies, what they make owed and the audit
 //! entries are on stable storage, or were before. No network call happens on the way.
 //!
-//! Events of many requests share a commit. One task takes what waits, folds it in memory, and writes it by a handful of
-//! multi-row statements; while it commits, the next group gathers. What waits here has been acknowledged to nobody.
+//! Events of many requests share a commit. A group is what waits when a writer becomes free; it is folded in memory, and written
+//! by a handful of multi-row statements; meanwhile the next one gathers. What waits here has been acknowledged to nobody.
 //!
 //! What would surprise: a group that fails for good is tried again one event at a time, so that one bad event does not
 //! keep its neighbours out.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures_util::FutureExt as _;
 use serde_json::json;
 use sqlx::types::Json;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::app::folding::{self, Standings};
 use crate::app::{App, Inner, Source, names};
-use crate::custody::{Event, EventId, Moment, State, fold};
+use crate::custody::{Custody, Event, EventId, Moment, State, fold};
 use crate::intake::{AccountNames, Class, DeviceNames, Notice};
 use crate::store::accounts::{AccountRow, PersonRow};
 use crate::store::audit::Entry;
@@ -37,6 +36,10 @@ use crate::store::{Error, Tx, accounts, audit, looks, recording, revocations, so
 
 /// How many events share a commit at most. Twenty columns each stay far below what either engine binds.
 const GROUP: usize = 256;
+
+/// How many events have to wait for another group to be begun while one is under way. Fewer share too little of the ten
+/// statements that a group is written by.
+const WORTHWHILE: usize = 32;
 
 /// How many events may wait for a commit before more are refused with 503.
 const QUEUE: usize = 4096;
@@ -272,24 +275,47 @@ impl App {
     }
 }
 
-/// Writes commit groups for as long as there is an [`App`].
+/// Writes commit groups for as long as there is an [`App`]: one after the other where the database has one writer, else a few
+/// at once. Two groups that concern one device wait for each other at its row.
 pub(crate) async fn write_groups(inner: Weak<Inner>, mut queue: Queue) {
+    let mut under_way = JoinSet::new();
     while let Some(first) = queue.0.recv().await {
         let Some(inner) = inner.upgrade() else { return };
         let app = App::held_by(inner);
         let mut size = first.events.len();
         let mut group = vec![first];
-        while size < GROUP
-            && let Ok(next) = queue.0.try_recv()
-        {
-            size += next.events.len();
-            group.push(next);
+        loop {
+            while size < GROUP
+                && let Ok(next) = queue.0.try_recv()
+            {
+                size += next.events.len();
+                group.push(next);
+            }
+            let is_worth_it = size >= WORTHWHILE && under_way.len() < app.store.writers();
+            if under_way.is_empty() || is_worth_it {
+                break;
+            }
+            // What arrives meanwhile joins the group.
+            tokio::select! {
+                ended = under_way.join_next() => look_after(ended),
+                Some(next) = queue.0.recv(), if size < GROUP => {
+                    size += next.events.len();
+                    group.push(next);
+                }
+            }
         }
-        // A panic fails the group that it happened in; its senders are refused, and the next group is written (S19).
-        if AssertUnwindSafe(write_group(&app, group)).catch_unwind().await.is_err() {
-            metrics::counter!("handover_panics_total").increment(1);
-            tracing::error!("the writing of a commit group panicked");
-        }
+        under_way.spawn(async move { write_group(&app, group).await });
+    }
+    while let ended @ Some(_) = under_way.join_next().await {
+        look_after(ended);
+    }
+}
+
+/// A panic fails the group that it happened in, whose senders are refused; the next group is written (S19).
+fn look_after(ended: Option<Result<(), tokio::task::JoinError>>) {
+    if let Some(Err(error)) = ended {
+        metrics::counter!("handover_panics_total").increment(1);
+        tracing::error!(error = %error, "the writing of a commit group panicked");
     }
 }
 
@@ -375,6 +401,10 @@ struct Group<'a> {
     new: HashSet<Uuid>,
     rows: Vec<EventRow>,
     custodies: Vec<CustodyRow>,
+    /// Custodies that had begun before this group, and of which nothing changes but that they end.
+    ended: Vec<CustodyRow>,
+    /// Devices of which more changes than where their fold has come to.
+    renamed: HashSet<Uuid>,
     owed: Vec<RevocationRow>,
     audit: Vec<Entry>,
     odd: Vec<(Uuid, String)>,
@@ -396,6 +426,8 @@ impl<'a> Group<'a> {
             new: HashSet::new(),
             rows: Vec::new(),
             custodies: Vec::new(),
+            ended: Vec::new(),
+            renamed: HashSet::new(),
             owed: Vec::new(),
             audit: Vec::new(),
             odd: Vec::new(),
@@ -450,7 +482,9 @@ impl<'a> Group<'a> {
                 }
             }
             if let Some(row) = self.devices.get_mut(&id).or_else(|| fresh.get_mut(&id)) {
-                learn_names(row, event);
+                if learn_names(row, event) {
+                    self.renamed.insert(id);
+                }
             }
             self.device_of.push(id);
         }
@@ -629,8 +663,12 @@ impl<'a> Group<'a> {
         let rows: Vec<Event> = events.iter().map(|(row, _)| folding::event(row)).collect();
         let folded = fold(head, rows, |account| self.standings.of(account), self.app.rules.policy());
         for custody in &folded.custodies {
-            if Some(*custody) != head.open {
-                self.custodies.push(folding::custody_row(device.id, custody));
+            let row = folding::custody_row(device.id, custody);
+            match head.open {
+                Some(open) if open == *custody => {}
+                // Most of what changes is the end of a custody; writing that alone spares the indexes of the rest.
+                Some(open) if open == (Custody { ended: None, ..*custody }) => self.ended.push(row),
+                Some(_) | None => self.custodies.push(row),
             }
         }
         for owed in &folded.owed {
@@ -673,6 +711,10 @@ impl<'a> Group<'a> {
         // Whatever is left is of an event that was written before it turned out to be odd.
         let odd: Vec<_> = odd.into_iter().collect();
         recording::mark_odd(tx, &odd).await?;
+        let ended = std::mem::take(&mut self.ended);
+        if recording::end_custodies(tx, &ended).await? != ended.len() {
+            return Err(Error::Overtaken("a custody"));
+        }
         recording::save_custodies(tx, &std::mem::take(&mut self.custodies)).await?;
         revocations::owe(tx, &std::mem::take(&mut self.owed)).await
     }
@@ -686,8 +728,10 @@ impl<'a> Group<'a> {
             .filter(|(event, _)| self.new.contains(&event.id))
             .map(|(_, device)| *device)
             .collect();
-        let devices: Vec<_> = self.devices.values().filter(|row| touched.contains(&row.id)).cloned().collect();
-        recording::save_devices(tx, &devices).await?;
+        let touched = self.devices.values().filter(|row| touched.contains(&row.id)).cloned();
+        let (renamed, moved): (Vec<_>, Vec<_>) = touched.partition(|row| self.renamed.contains(&row.id));
+        recording::save_devices(tx, &renamed).await?;
+        recording::move_heads(tx, &moved).await?;
         looks::ask(tx, &self.looks()).await?;
         audit::write(tx, &self.audit).await?;
         self.hear(tx).await
@@ -706,6 +750,7 @@ impl<'a> Group<'a> {
                     due_at: self.now,
                     asked_at: self.now,
                     tries: 0,
+                    unlisted: false,
                 };
                 asked.insert(*device, look);
             }
@@ -759,12 +804,14 @@ fn new_device(id: Uuid, source: &str) -> DeviceRow {
     }
 }
 
-/// Takes over the names of an event, unless a newer event named the device already.
-fn learn_names(row: &mut DeviceRow, event: &Incoming) {
+/// Takes over the names of an event, unless a newer event named the device already. Says whether that changed anything.
+fn learn_names(row: &mut DeviceRow, event: &Incoming) -> bool {
     let newest = row.last_event_at.is_none_or(|last| moment(last) <= event.at());
-    let learn = |mine: &mut Option<String>, theirs: &Option<String>| {
-        if theirs.is_some() && (newest || mine.is_none()) {
+    let mut changed = false;
+    let mut learn = |mine: &mut Option<String>, theirs: &Option<String>| {
+        if theirs.is_some() && (newest || mine.is_none()) && mine != theirs {
             mine.clone_from(theirs);
+            changed = true;
         }
     };
     learn(&mut row.serial, &event.device.serial);
@@ -774,10 +821,15 @@ fn learn_names(row: &mut DeviceRow, event: &Incoming) {
     learn(&mut row.name, &event.device.name);
     learn(&mut row.asset_number, &event.device.asset_number);
     learn(&mut row.site, &event.device.site);
-    row.source.clone_from(&event.source);
-    if event.how == "read" {
-        row.confirmed_at = row.confirmed_at.or(Some(utc(event.received_at)));
+    if row.source != event.source {
+        row.source.clone_from(&event.source);
+        changed = true;
     }
+    if event.how == "read" && row.confirmed_at.is_none() {
+        row.confirmed_at = Some(utc(event.received_at));
+        changed = true;
+    }
+    changed
 }
 
 /// The person known by a UPN, added if nobody is.

@@ -55,6 +55,10 @@ impl Service {
         let claim = store.claim()?;
         store.recover().await?;
         let app = house::app(config, store.clone())?;
+        if let Some(witness) = config.database.witness(&config.base) {
+            app.house.keep_witness(witness);
+        }
+        app.enter_house().await?;
         let first_token = first_token(&app).await?;
         let api = bind("server.listen", config.server.listen).await?;
         let intake = bind("intake.listen", config.intake.listen).await?;
@@ -75,7 +79,7 @@ impl Service {
         let listeners = [open(intake, web::intake(Arc::clone(&site))), open(api, web::api(site))];
         let loops = tokio::spawn({
             let (app, stop) = (app.clone(), stop.clone());
-            async move { app.run(stop).await }
+            async move { app.run(&house::host(), stop).await }
         });
         Ok(Self {
             app,
@@ -104,6 +108,9 @@ impl Service {
             loops.await.context("the loops panicked")?.context("the loops could not run")
         })
         .await;
+        if let Err(error) = self.app.leave_house().await {
+            tracing::warn!(error = %error, "could not write down how far the database had come");
+        }
         tokio::time::timeout(GRACE, self.store.close()).await.ok();
         match ended {
             Ok(Ok(Ended::Stopped)) => Ok(()),

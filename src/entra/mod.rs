@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use reqwest::{Client, Method};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
@@ -138,6 +139,9 @@ pub struct TokenFacts {
     pub server_clock: Option<Moment>,
 }
 
+/// Asked just before a request is sent.
+pub type Leave<'a> = dyn Fn() -> BoxFuture<'a, bool> + Send + Sync + 'a;
+
 /// Which of the two quotas a call counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lane {
@@ -176,8 +180,14 @@ impl Entra {
     ///
     /// Waits for a turn first; see [`Self::ready`]. The id must be fresh for each call.
     pub async fn revoke(&self, object_id: Uuid, client_request_id: Uuid) -> Answer {
+        self.revoke_while(object_id, client_request_id, &|| Box::pin(std::future::ready(true))).await
+    }
+
+    /// The same, asking at the last moment, after all waiting, whether it may still be sent. If not, nothing is, and the
+    /// answer says "not now".
+    pub async fn revoke_while(&self, object_id: Uuid, client_request_id: Uuid, may: &Leave<'_>) -> Answer {
         let path = format!("/v1.0/users/{object_id}/revokeSignInSessions");
-        let (answer, _) = self.inner.call(Lane::Write, Method::POST, &path, client_request_id).await;
+        let (answer, _) = self.inner.call(Lane::Write, Method::POST, &path, client_request_id, may).await;
         match answer.verdict {
             Verdict::Forbidden => {
                 self.inner.forbidden_in_a_row.fetch_add(1, Ordering::Relaxed);
@@ -304,14 +314,22 @@ impl fmt::Debug for Entra {
 impl Inner {
     /// A read has no effect, so one without an answer is not ambiguous.
     async fn read(&self, path: &str) -> (Answer, Option<Exchange>) {
-        let (mut answer, exchange) = self.call(Lane::Read, Method::GET, path, Uuid::new_v4()).await;
+        let (mut answer, exchange) =
+            self.call(Lane::Read, Method::GET, path, Uuid::new_v4(), &|| Box::pin(std::future::ready(true))).await;
         if answer.verdict == Verdict::Ambiguous {
             answer.verdict = Verdict::Unavailable(None);
         }
         (answer, exchange)
     }
 
-    async fn call(&self, lane: Lane, method: Method, path: &str, id: Uuid) -> (Answer, Option<Exchange>) {
+    async fn call(
+        &self,
+        lane: Lane,
+        method: Method,
+        path: &str,
+        id: Uuid,
+        may: &Leave<'_>,
+    ) -> (Answer, Option<Exchange>) {
         let began = Instant::now();
         let mut last: Option<Exchange> = None;
         let permit = match self.circuit.enter(began) {
@@ -332,6 +350,9 @@ impl Inner {
             };
             if let Err(TooFar(wait)) = self.pacer(lane).turn(PATIENCE).await {
                 return (answer(Verdict::Throttled(Some(wait)), last.as_ref(), id, began), last);
+            }
+            if !may().await {
+                return (answer(Verdict::Unavailable(None), last.as_ref(), id, began), last);
             }
             let exchange = self.exchange(&method, path, id, &token).await;
             let means = verdict(exchange.happened);

@@ -8,13 +8,19 @@ pub mod asking;
 pub mod attempts;
 pub mod audit;
 pub mod engine;
+pub mod hold;
 pub mod house;
+pub mod instances;
+pub mod leases;
 pub mod looks;
 pub mod months;
+pub mod moving;
+pub mod paces;
 pub mod recording;
 pub mod revocations;
 pub mod snapshot;
 pub mod sources;
+pub mod tables;
 pub mod times;
 pub mod tokens;
 
@@ -114,6 +120,9 @@ pub enum Error {
     /// Somebody else changed a row between our reading and our writing it.
     #[error("{0} was changed by somebody else meanwhile")]
     Overtaken(&'static str),
+    /// Only the leader may do this, and somebody else leads, or nobody.
+    #[error("this instance does not lead")]
+    NotLeading,
     /// The database said no.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -215,9 +224,32 @@ impl Store {
         Ok(Self { db })
     }
 
+    /// Opens a database as it is: the schema is left alone, whichever it has.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn attach(settings: &Settings, base: &Path) -> Result<Self, Error> {
+        Ok(Self { db: engine::Db::open(settings, base).await? })
+    }
+
+    /// Whether it is a file of its own, which one service has at a time.
+    pub fn is_file(&self) -> bool {
+        self.db.file().is_some()
+    }
+
     /// Which database it is.
     pub fn kind(&self) -> Kind {
         self.db.kind()
+    }
+
+    /// Whether other instances may work on it at the same time.
+    pub fn is_shared(&self) -> bool {
+        self.kind() == Kind::Postgres
+    }
+
+    /// How many transactions may write at once and be the faster for it: one where the database has one writer.
+    pub fn writers(&self) -> usize {
+        self.db.writers()
     }
 
     /// Claims the database for one service. PostgreSQL is made for many and is not claimed.
@@ -225,23 +257,7 @@ impl Store {
     /// # Errors
     /// [`Error::Taken`] names the process that has it.
     pub fn claim(&self) -> Result<Claim, Error> {
-        let Some(database) = self.db.file() else { return Ok(Claim { _lock: None }) };
-        let file = PathBuf::from(format!("{}.lock", database.display()));
-        let trouble = |source| Error::Lock { file: file.clone(), source };
-        let mut lock =
-            File::options().read(true).write(true).create(true).truncate(false).open(&file).map_err(trouble)?;
-        match lock.try_lock() {
-            Ok(()) => {
-                lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id())).map_err(trouble)?;
-                Ok(Claim { _lock: Some(lock) })
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                lock.rewind().and_then(|()| lock.read_to_string(&mut holder).map(drop)).map_err(trouble)?;
-                Err(Error::Taken { file: database.to_path_buf(), holder })
-            }
-            Err(TryLockError::Error(source)) => Err(trouble(source)),
-        }
+        self.db.file().map_or(Ok(Claim { _lock: None }), claim_file)
     }
 
     /// Puts on the disk for good what an earlier process left in the write-ahead log.
@@ -271,8 +287,69 @@ impl Store {
         self.db.read().await
     }
 
+    /// Writes a consistent copy of a SQLite database into a file that is not there yet, while others write: what was committed
+    /// before this is called is in it.
+    ///
+    /// # Errors
+    /// When the file is there already or cannot be written.
+    pub async fn write_copy(&self, file: &Path) -> Result<(), Error> {
+        const COPY: &str = "VACUUM INTO $1";
+        let mut tx = self.read().await?;
+        let file = file.to_string_lossy().into_owned();
+        engine::on!(tx, |c| sqlx::query(COPY).bind(&file).execute(c).await.map(drop))?;
+        Ok(())
+    }
+
+    /// What SQLite finds wrong with the database's pages, indexes and constraints. Empty where it is sound.
+    ///
+    /// # Errors
+    /// When it cannot even be read.
+    pub async fn damage(&self) -> Result<Vec<String>, Error> {
+        const CHECK: &str = "PRAGMA integrity_check";
+        let mut tx = self.read().await?;
+        let said: Vec<String> = engine::on!(tx, |c| sqlx::query_scalar(CHECK).fetch_all(c).await)?;
+        Ok(said.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    /// The number of the newest migration that the database has; 0 where it has none.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn schema(&self) -> Result<i64, Error> {
+        const NEWEST: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
+        let mut tx = self.read().await?;
+        Ok(engine::on!(tx, |c| sqlx::query_scalar(NEWEST).fetch_one(c).await)?)
+    }
+
+    /// The file of a SQLite database.
+    pub fn file(&self) -> Option<&Path> {
+        self.db.file()
+    }
+
     /// Closes every connection; the write-ahead log is checkpointed.
     pub async fn close(&self) {
         self.db.close().await;
+    }
+}
+
+/// Claims a SQLite file, which need not be there yet.
+///
+/// # Errors
+/// [`Error::Taken`] names the process that has it.
+pub fn claim_file(database: &Path) -> Result<Claim, Error> {
+    let file = PathBuf::from(format!("{}.lock", database.display()));
+    let trouble = |source| Error::Lock { file: file.clone(), source };
+    let mut lock = File::options().read(true).write(true).create(true).truncate(false).open(&file).map_err(trouble)?;
+    match lock.try_lock() {
+        Ok(()) => {
+            lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id())).map_err(trouble)?;
+            Ok(Claim { _lock: Some(lock) })
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            lock.rewind().and_then(|()| lock.read_to_string(&mut holder).map(drop)).map_err(trouble)?;
+            Err(Error::Taken { file: database.to_path_buf(), holder })
+        }
+        Err(TryLockError::Error(source)) => Err(trouble(source)),
     }
 }

@@ -35,10 +35,11 @@ async fn an_instance_that_stood_still_for_longer_than_its_lease_changes_nothing_
     let site = Site::over(&cluster.create("handover").await, 2, 1, "").await;
     let everybody: Vec<_> =
         (0..2 * PEOPLE).map(|nth| site.sandbox.entra.add_user(upn(&format!("person{nth}")).as_str())).collect();
-    let (sleeper, _) = site.start_one(0).await;
-    let (waker, _) = site.start_one(1).await;
+    let (sleeper, one) = site.start_one(0).await;
+    let (waker, other) = site.start_one(1).await;
     let database = site.database().await;
     let mut told = Told::default();
+    told.starts.extend([one, other]);
     let (mut late_calls, mut slowest) = (0, Duration::ZERO);
     // Long enough for attempts to be under way when everything stops.
     site.sandbox.entra.fault(Fault::always(Route::Revoke, FaultKind::Delay { ms: 300 }));

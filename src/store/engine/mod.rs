@@ -26,6 +26,10 @@ use sqlx::{PgConnection, Postgres, SqlSafeStr as _, Sqlite, SqliteConnection, Tr
 use crate::store::Error;
 use postgres::Servers;
 
+/// How many commit groups one instance has under way on PostgreSQL: while the server works on one, the next is folded. With
+/// more, groups become smaller and wait for each other's devices.
+const POSTGRES_WRITERS: usize = 3;
+
 /// How many prepared statements a connection keeps. Each statement for many rows comes in the sizes of [`pieces`].
 const STATEMENTS: usize = 256;
 
@@ -260,6 +264,14 @@ impl Db {
         match self.0 {
             Pools::Sqlite(_) => Kind::Sqlite,
             Pools::Postgres(_) => Kind::Postgres,
+        }
+    }
+
+    /// How many transactions may write at once and be the faster for it.
+    pub(crate) fn writers(&self) -> usize {
+        match self.0 {
+            Pools::Sqlite(_) => 1,
+            Pools::Postgres(_) => POSTGRES_WRITERS,
         }
     }
 
