@@ -10,7 +10,8 @@ CREATE TABLE house (
     state        text NOT NULL CHECK (state IN ('open', 'checking', 'sealed')),
     why          text,                  -- why it is not open
     restored_at  timestamptz,                  -- what happened before this may have been answered by what a restore forgot
-    changed_at   timestamptz NOT NULL
+    changed_at   timestamptz NOT NULL,
+    former       jsonb NOT NULL DEFAULT '[]' -- the epochs before this one: who remembers one of them has seen less
 );
 
 -- Who may do what only one may do at a time. The term counts the holders, and fences what they write.
@@ -51,6 +52,9 @@ CREATE TABLE copies (
 -- The fold's state where events were dropped for their age: what is left is folded from it.
 ALTER TABLE devices ADD COLUMN origin jsonb;
 ALTER TABLE devices ADD COLUMN origin_at timestamptz;
+
+-- Only a look that a whole sweep asked for, because it did not list the device, can find that it is gone.
+ALTER TABLE looks ADD COLUMN unlisted boolean NOT NULL DEFAULT FALSE;
 
 -- Events and audit entries lie by the month that their ids begin with, so that a month can be dropped at once. Months are
 -- added by housekeeping; what fits into none, and what the first schema held, lies in `events_rest` and `audit_rest`.
@@ -117,6 +121,9 @@ CREATE INDEX events_by_account ON events (account_id, at) WHERE account_id IS NO
 CREATE INDEX audit_by_time ON audit (at, id);
 CREATE INDEX audit_by_device ON audit (device_id, at, id) WHERE device_id IS NOT NULL;
 CREATE INDEX audit_by_person ON audit (person_id, at, id) WHERE person_id IS NOT NULL;
+
+-- What was folded while its account was being decided elsewhere is found by this.
+CREATE INDEX custodies_unknown ON custodies (account_id, started_at) WHERE holder = 'unknown' AND account_id IS NOT NULL;
 
 -- What is open now is found by the device that has it: the index over all custodies changed with every hand-over, and kept
 -- the row that ends from being rewritten in its place.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::app::{HANDOVER, Inner, names};
 use crate::custody::{
     AccountId, Custody, Departure, Event, EventId, Folded, Holder, How, Moment, Oddity, Owed, PersonId, Reason,
-    Standing, Standpoint, State, Subject, What, Why, first_state, fold, hold_if_not_in_inventory,
+    Standing, Standpoint, State, Subject, What, Why, first_state, fold, hold_if_not_in_inventory, hold_if_restored,
 };
 use crate::store::accounts::StandingRow;
 use crate::store::audit::Entry;
@@ -188,6 +188,7 @@ pub fn revocation_row(
         first_state(owed.subject, moment(received_at).since(owed.exposed_from), app.rules.act_within, app.rules.shadow);
     let can_ask = app.sources.get(&device.source).is_some_and(|source| source.api.is_some());
     let (state, why) = hold_if_not_in_inventory((state, why), !can_ask || device.confirmed_at.is_some());
+    let (state, why) = hold_if_restored((state, why), app.house.was_restored_after(utc(owed.departed_at)));
     let why = why.map(|why| if why == Why::UnknownPerson { standings.trouble(owed.subject) } else { why });
     let (person_id, account_id) = subject_columns(owed.subject);
     RevocationRow {

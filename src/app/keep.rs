@@ -1,13 +1,17 @@
 //! Keeping house: what has to happen now and then, whoever asks.
+//!
+//! Whoever leads keeps house, and each write of it is fenced. The numbers are measured by every instance: they are the
+//! whole installation's, so whichever is asked gives the same, and none is missing while the lead changes hands.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::app::lead::Lead;
 use crate::app::{App, folding};
 use crate::custody::{Moment, Standpoint};
 use crate::store::times::{moment, utc};
-use crate::store::{Error, accounts, recording, revocations, sources};
+use crate::store::{Error, accounts, house, recording, revocations, sources};
 
 /// How many devices are tidied in one turn.
 const BATCH: i64 = 200;
@@ -40,21 +44,22 @@ impl App {
     /// Keeps house, once.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn keep_house(&self) -> Result<(), Error> {
-        self.fold_left_waiting().await?;
-        self.advance_bases().await?;
-        self.bound_quarantine().await?;
-        self.measure().await?;
-        self.tend_history().await?;
+    /// When the database fails, or this instance does not lead any more.
+    pub async fn keep_house(&self, lead: Lead) -> Result<(), Error> {
+        self.fold_left_waiting(lead).await?;
+        self.advance_bases(lead).await?;
+        self.bound_quarantine(lead).await?;
+        self.forget_the_dead(lead).await?;
+        self.tend_history(lead).await?;
         self.listen_for_silence().await
     }
 
     /// Devices that wait for an account which was decided while their event was being written.
-    async fn fold_left_waiting(&self) -> Result<(), Error> {
-        let waiting = accounts::left_waiting(&mut self.store.read().await?, BATCH).await?;
+    async fn fold_left_waiting(&self, lead: Lead) -> Result<(), Error> {
+        let since = utc(self.now().less(self.rules.snapshot_age));
+        let waiting = accounts::left_waiting(&mut self.store.read().await?, since, BATCH).await?;
         for device in waiting {
-            let mut tx = self.store.write().await?;
+            let mut tx = self.write_as_leader(lead).await?;
             let owes = folding::fold_again(self, &mut tx, &[device], "its account was decided meanwhile").await?;
             tx.commit().await?;
             if owes {
@@ -64,28 +69,48 @@ impl App {
         Ok(())
     }
 
-    async fn advance_bases(&self) -> Result<(), Error> {
+    async fn advance_bases(&self, lead: Lead) -> Result<(), Error> {
         let cutoff = self.now().less(self.rules.snapshot_age);
         let behind =
             recording::bases_behind(&mut self.store.read().await?, utc(cutoff.less(BASE_SLACK)), BATCH).await?;
         for device in behind {
-            let mut tx = self.store.write().await?;
+            let mut tx = self.write_as_leader(lead).await?;
             folding::advance_base(self, &mut tx, device, cutoff).await?;
             tx.commit().await?;
         }
         Ok(())
     }
 
-    async fn measure(&self) -> Result<(), Error> {
+    /// Measures how things stand.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn measure(&self) -> Result<(), Error> {
         let mut tx = self.store.read().await?;
         let counts = revocations::counts(&mut tx).await?;
         for state in Standpoint::ALL {
             let count = counts.iter().find(|(name, _)| name == state.name()).map_or(0, |(_, count)| *count);
             metrics::gauge!("handover_revocations", "state" => state.name()).set(gauge(count));
         }
+        let house = house::read(&mut tx).await?.filter(|house| house.state == "checking");
+        metrics::gauge!("handover_checking_after_restore").set(if house.is_some() { 1.0 } else { 0.0 });
+        if let Some(house) = house
+            && !self.rules.shadow
+            && self.alarms.may_ring("the check after a restore", self.now())
+        {
+            let why = house.why.unwrap_or_default();
+            tracing::error!("nothing is sent: {why}; the check after the restore is not done");
+        }
         let oldest = revocations::oldest_owed(&mut tx).await?;
         let age = oldest.map_or(Duration::ZERO, |at| self.now().since(moment(at)));
         metrics::gauge!("handover_oldest_owed_seconds").set(age.as_secs_f64());
+        for row in sources::all(&mut tx).await? {
+            if let (true, Some(last)) = (self.sources.contains_key(&row.name), row.last_heard_at) {
+                let silent = self.now().since(moment(last)).as_secs_f64();
+                metrics::gauge!("handover_source_silent_seconds", "source" => row.name).set(silent);
+            }
+        }
+        // Each instance has a token of its own.
         if let Some(entra) = &self.entra {
             let health = entra.token_health();
             if health.fault.is_some()
@@ -98,13 +123,12 @@ impl App {
         Ok(())
     }
 
-    /// A source that is silent for too long is an alarm (E4).
+    /// A source that is silent for too long is an alarm (E4), which one instance rings.
     async fn listen_for_silence(&self) -> Result<(), Error> {
         let heard = sources::all(&mut self.store.read().await?).await?;
         for row in heard {
             let (Some(source), Some(last)) = (self.sources.get(&row.name), row.last_heard_at) else { continue };
             let silent = self.now().since(moment(last));
-            metrics::gauge!("handover_source_silent_seconds", "source" => row.name.clone()).set(silent.as_secs_f64());
             if silent > source.silence && self.alarms.may_ring(&row.name, self.now()) {
                 tracing::error!(
                     source.name = row.name,

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::app::facts::{self, Decision};
 use crate::app::record::{Incoming, Refused};
-use crate::app::{App, Source, dice, folding, names};
+use crate::app::{App, Source, again, dice, folding, names};
 use crate::custody::{Moment, Why};
 use crate::entra::{Finding, Found, PersonName};
 use crate::intake::workspace_one::rest::{By, Candidate, ReadDevice, ReadUser, UemError, UserRef, candidates};
@@ -32,6 +32,9 @@ const AT_ONCE: usize = 8;
 
 /// How many are taken up in one turn.
 const BATCH: i64 = 64;
+
+/// How many are taken up in one turn where other instances take up others: what can be done before a claim ends.
+const CLAIMED: i64 = 16;
 
 /// How long a decided account is taken at its word before it is looked up again.
 const DECIDED_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -58,18 +61,42 @@ impl App {
     /// When the database fails. What a source or the directory does wrong is not an error here: it is tried again.
     pub async fn look(&self) -> Result<Turn, Error> {
         let now = self.utc();
-        let due_accounts = accounts::due(&mut self.store.read().await?, now, BATCH).await?;
+        let due_accounts = self.accounts_due(now).await?;
         let mut done = due_accounts.len();
         let looked: Vec<_> =
             stream::iter(due_accounts).map(|account| self.look_up(account)).buffer_unordered(AT_ONCE).collect().await;
         looked.into_iter().collect::<Result<(), _>>()?;
 
-        let due_looks = looks::due(&mut self.store.read().await?, now, self.never(), BATCH).await?;
+        let due_looks = self.looks_due(now).await?;
         done += due_looks.len();
         let looked: Vec<_> =
             stream::iter(due_looks).map(|look| self.look_at(look)).buffer_unordered(AT_ONCE).collect().await;
         looked.into_iter().collect::<Result<(), _>>()?;
         Ok(if done == 0 { Turn::Idle } else { Turn::Worked(done) })
+    }
+
+    /// The accounts to be looked up now. Where there are other instances, they are claimed: asking twice is waste.
+    async fn accounts_due(&self, now: DateTime<Utc>) -> Result<Vec<AccountRow>, Error> {
+        let due = accounts::due(&mut self.store.read().await?, now, BATCH).await?;
+        if due.is_empty() || !self.store.is_shared() {
+            return Ok(due);
+        }
+        let mut tx = self.store.write().await?;
+        let claimed = accounts::claim(&mut tx, now, now + self.rules.lease, CLAIMED).await?;
+        tx.commit().await?;
+        Ok(claimed)
+    }
+
+    /// The looks to be taken now, claimed in the same way.
+    async fn looks_due(&self, now: DateTime<Utc>) -> Result<Vec<LookRow>, Error> {
+        let due = looks::due(&mut self.store.read().await?, now, self.never(), BATCH).await?;
+        if due.is_empty() || !self.store.is_shared() {
+            return Ok(due);
+        }
+        let mut tx = self.store.write().await?;
+        let claimed = looks::claim(&mut tx, now, self.never(), now + self.rules.lease, CLAIMED).await?;
+        tx.commit().await?;
+        Ok(claimed)
     }
 
     /// Finds out who an account is, and writes it down.
@@ -105,22 +132,24 @@ impl App {
         decision: Decision,
         due_at: Option<DateTime<Utc>>,
     ) -> Result<(), Error> {
-        loop {
-            let mut tx = self.store.write().await?;
-            // Somebody else may have decided it since it was read.
-            let Some(now_stored) = accounts::load(&mut tx, &[account.id]).await?.pop() else { return Ok(()) };
-            match facts::decide(self, &mut tx, &now_stored, decision.clone(), due_at).await {
-                Ok(owes) => {
-                    tx.commit().await?;
-                    if owes {
-                        self.owing.notify_one();
-                    }
-                    return Ok(());
-                }
-                Err(error) if error.is_passing() => {}
-                Err(error) => return Err(error),
-            }
+        if again(|| self.try_decide(account.id, &decision, due_at)).await? {
+            self.owing.notify_one();
         }
+        Ok(())
+    }
+
+    async fn try_decide(
+        &self,
+        account: Uuid,
+        decision: &Decision,
+        due_at: Option<DateTime<Utc>>,
+    ) -> Result<bool, Error> {
+        let mut tx = self.store.write().await?;
+        // Somebody else may have decided it since it was read.
+        let Some(stored) = accounts::lock(&mut tx, account).await? else { return Ok(false) };
+        let owes = facts::decide(self, &mut tx, &stored, decision.clone(), due_at).await?;
+        tx.commit().await?;
+        Ok(owes)
     }
 
     /// An account that cannot be decided now stays undecided, but not for ever: then its holder counts as unknown.
@@ -136,7 +165,7 @@ impl App {
         let deadline = utc(crate::store::times::moment(account.first_seen_at).plus(self.rules.wait_for_account));
         account.due_at = Some(if account.standing == "undecided" { due.min(deadline.max(utc(now))) } else { due });
         let mut tx = self.store.write().await?;
-        accounts::save(&mut tx, &account).await?;
+        accounts::put_off(&mut tx, account.id, account.due_at, account.tries).await?;
         tx.commit().await
     }
 
@@ -261,10 +290,13 @@ impl App {
 
     /// Writes down whom the directory found.
     pub(crate) async fn know_person(&self, found: &Found) -> Result<Uuid, Error> {
-        let mut tx = self.store.write().await?;
-        let id = facts::known_person(self, &mut tx, found, self.utc()).await?;
-        tx.commit().await?;
-        Ok(id)
+        again(|| async {
+            let mut tx = self.store.write().await?;
+            let id = facts::known_person(self, &mut tx, found, self.utc()).await?;
+            tx.commit().await?;
+            Ok(id)
+        })
+        .await
     }
 
     /// Reads one device again.
@@ -338,22 +370,24 @@ impl App {
 
     /// Writes down that the inventory shows a device.
     pub(crate) async fn confirm(&self, device: Uuid) -> Result<(), Error> {
-        let mut tx = self.store.write().await?;
-        let released = folding::confirm(self, &mut tx, device).await?;
-        tx.commit().await?;
-        if released {
+        let released = again(|| async {
+            let mut tx = self.store.write().await?;
+            let released = folding::confirm(self, &mut tx, device).await?;
+            tx.commit().await?;
+            Ok(released)
+        });
+        if released.await? {
             self.owing.notify_one();
         }
         Ok(())
     }
 
-    /// The source does not know the device. That convicts only where the last whole sweep missed it too.
+    /// The source does not know the device. That convicts only where a whole sweep missed it too, and asked for this look.
     async fn miss(&self, source: &Source, device: &DeviceRow, look: &LookRow, at: Option<Moment>) -> Result<(), Error> {
         if !look.settled {
             return self.settle_later(look).await;
         }
-        let missed = self.listed.misses(&source.name, device.id);
-        if missed && device.holder_account.is_some() {
+        if look.unlisted && device.holder_account.is_some() {
             let names = names_of(device);
             if self.record_read(source, device, "gone", None, &names, at).await.is_err() {
                 return self.retry_later(look).await;

@@ -5,20 +5,30 @@
 //! | an event arrives and is written down, and what follows from it | [`receive`], [`record`], [`folding`] |
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
+//! | all instances keep one pace | [`pace`] |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
+//! | whether this is the database that was served on last; the check after a restore; moving to another | [`house`], [`check`], [`moving`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
+//! | one instance does what only one may do | [`lead`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
 //! | what is too old is dropped | [`retain`] |
 //! | everything is folded again and compared | [`replay`] |
 //!
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
+pub mod again;
+pub mod bells;
+pub mod check;
 pub mod facts;
 pub mod folding;
+pub mod house;
 pub mod keep;
+pub mod lead;
 pub mod look;
+pub mod moving;
 pub mod names;
 pub mod operate;
+mod pace;
 pub mod pay;
 pub mod prove;
 pub mod receive;
@@ -30,13 +40,15 @@ pub mod settle;
 pub mod sweep;
 pub mod tokens;
 
+pub(crate) use again::again;
+
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::custody::{Dice, Moment, Policy, RevokeOn};
@@ -138,13 +150,23 @@ pub struct Inner {
     /// This instance, as leases name it.
     pub owner: String,
     /// Rung when there may be something to pay.
-    pub owing: Notify,
+    pub owing: bells::Bell,
     /// Rung when there may be something to look at.
-    pub looking: Notify,
+    pub looking: bells::Bell,
     /// Rung when a stamp may have to be read back.
-    pub proving: Notify,
-    /// The listing of the last complete sweep, by source.
-    pub listed: sweep::Listings,
+    pub proving: bells::Bell,
+    /// Rung when the check after a restore may go on.
+    pub checking: bells::Bell,
+    /// What is remembered of the house outside of the database.
+    pub house: house::Memory,
+    /// Rung with every bell, for whoever tells the other instances.
+    rings: Arc<Notify>,
+    /// Rung when whoever led has let the lead go.
+    handing_over: Notify,
+    /// Whether this instance leads, as far as it knows.
+    leading: watch::Sender<Option<lead::Lead>>,
+    /// Which people this instance takes up first.
+    share: Mutex<pay::Share>,
     alarms: keep::Alarms,
     tended: retain::Tended,
     recorder: record::Recorder,
@@ -168,6 +190,10 @@ impl App {
         clock: Clock,
         owner: String,
     ) -> Self {
+        if let Some(entra) = entra.as_ref().filter(|_| store.is_shared()) {
+            entra.share_pace(Arc::new(pace::SharedPace::new(store.clone())));
+        }
+        let bells = bells::Bells::new();
         let (recorder, queue) = record::Recorder::new();
         let sources = sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
         let app = Self {
@@ -178,10 +204,15 @@ impl App {
                 entra,
                 clock,
                 owner,
-                owing: Notify::new(),
-                looking: Notify::new(),
-                proving: Notify::new(),
-                listed: sweep::Listings::default(),
+                owing: bells.owing,
+                looking: bells.looking,
+                proving: bells.proving,
+                checking: bells.checking,
+                house: house::Memory::default(),
+                rings: bells.rings,
+                handing_over: Notify::new(),
+                leading: watch::Sender::new(None),
+                share: Mutex::new(pay::Share::ALL),
                 alarms: keep::Alarms::default(),
                 tended: retain::Tended::default(),
                 recorder,
@@ -215,23 +246,33 @@ impl Inner {
 
     /// An id that sorts by time.
     pub fn new_id(&self) -> Uuid {
-        let micros = u64::try_from(self.now().0).unwrap_or(0);
-        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
-        Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+        id_at(self.now())
     }
 
     /// An audit entry of now.
     pub fn entry(&self, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
-        Entry {
-            id: self.new_id(),
-            at: self.utc(),
-            actor: actor.to_owned(),
-            action,
-            device_id: None,
-            person_id: None,
-            subject: None,
-            detail,
-        }
+        entry_at(self.utc(), actor, action, detail)
+    }
+}
+
+/// An id that sorts by time.
+fn id_at(now: Moment) -> Uuid {
+    let micros = u64::try_from(now.0).unwrap_or(0);
+    let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
+    Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+}
+
+/// An audit entry of a deed that needs no service around it.
+pub(crate) fn entry_at(at: DateTime<Utc>, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
+    Entry {
+        id: id_at(times::moment(at)),
+        at,
+        actor: actor.to_owned(),
+        action,
+        device_id: None,
+        person_id: None,
+        subject: None,
+        detail,
     }
 }
 

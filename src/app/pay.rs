@@ -12,12 +12,15 @@
 //! * after the outcome: it is written down, and reading back goes on.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::json;
 use sqlx::types::Json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,9 +36,6 @@ use crate::store::revocations::RevocationRow;
 use crate::store::times::{moment, utc};
 use crate::store::{Error, accounts, attempts, audit, revocations, sources};
 
-/// How often a lease is renewed (R9).
-const RENEW: Duration = Duration::from_secs(10);
-
 /// How long a turn that waits for an answer looks away from what else is due, when no bell rings.
 const LOOK_ANYWAY: Duration = Duration::from_millis(500);
 
@@ -49,6 +49,36 @@ enum Payable {
     /// Not now, or never: it has been written down.
     No,
 }
+
+/// An intent that stands, and since when at the latest its lease runs.
+struct Intent {
+    attempt: AttemptRow,
+    leased: Instant,
+}
+
+/// Which people this instance takes up first, so that several do not all prepare a call for the same one. Nothing depends
+/// on it: whoever is due for long is taken up by anybody, and one intent wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// The place of this instance among those that run, from 0.
+    pub(crate) place: usize,
+    /// How many run.
+    pub(crate) of: usize,
+}
+
+impl Share {
+    /// All of them.
+    pub(crate) const ALL: Self = Self { place: 0, of: 1 };
+
+    fn is_ours(self, person: Uuid) -> bool {
+        let some = u64::try_from(person.as_u128() & u128::from(u64::MAX)).unwrap_or_default();
+        let of = u64::try_from(self.of.max(1)).unwrap_or(1);
+        usize::try_from(some % of).is_ok_and(|place| place == self.place)
+    }
+}
+
+/// How long a person is left to the instance whose share they are.
+const LEFT_TO_THEIRS: TimeDelta = TimeDelta::seconds(5);
 
 impl App {
     /// Works through what is due, until nothing is.
@@ -75,7 +105,7 @@ impl App {
         loop {
             if ended.is_ok() && !stop.is_cancelled() {
                 // Those left behind come on top of the workers' number: they only read.
-                match self.claimable(limit).await {
+                match self.claimable(limit, &whom).await {
                     Ok((left_behind, due)) => {
                         for (attempt, object_id) in left_behind {
                             whom.insert(attempt.person_id);
@@ -105,10 +135,21 @@ impl App {
     }
 
     /// What was left behind, and who is due.
-    async fn claimable(&self, limit: i64) -> Result<(Vec<(AttemptRow, Uuid)>, Vec<Uuid>), Error> {
-        let left_behind = self.take_over().await?;
-        let due = revocations::due_people(&mut self.store.read().await?, self.utc(), self.never(), limit).await?;
-        Ok((left_behind, due.into_iter().map(|due| due.person_id).collect()))
+    async fn claimable(
+        &self,
+        limit: i64,
+        under_way: &HashSet<Uuid>,
+    ) -> Result<(Vec<(AttemptRow, Uuid)>, Vec<Uuid>), Error> {
+        if !self.house_is_open().await? {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let left_behind = self.take_over(under_way).await?;
+        let share = *self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, limit) = (self.utc(), limit.saturating_mul(i64::try_from(share.of).unwrap_or(1)));
+        let due = revocations::due_people(&mut self.store.read().await?, now, self.never(), limit).await?;
+        let (ours, theirs): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| share.is_ours(due.person_id));
+        let left = theirs.into_iter().filter(|due| due.due_at <= now - LEFT_TO_THEIRS || due.due_at > now);
+        Ok((left_behind, ours.into_iter().chain(left).map(|due| due.person_id).collect()))
     }
 
     async fn pay_one(
@@ -124,6 +165,8 @@ impl App {
             }
             None => self.pay_person(entra, person).await,
         };
+        // Somebody else was sooner. What is left is still due, and is taken up again.
+        let paid = paid.or_else(|error| if error.is_passing() { Ok(()) } else { Err(error) });
         (person, paid)
     }
 
@@ -136,15 +179,20 @@ impl App {
             Stamp::Read { guest: true, .. } => {
                 return self.close_all(&person, Standpoint::NotEffective, None).await;
             }
-            Stamp::Read { stamp, .. } => stamp,
+            Stamp::Read { stamp, .. } => {
+                if !self.close_answered(entra, &person, stamp, Standpoint::Open).await?.is_empty() {
+                    return Ok(());
+                }
+                stamp
+            }
             Stamp::Unreadable => None,
             Stamp::Gone => return self.put_off_all(&person, Verdict::Unfound).await,
             Stamp::NotNow(verdict) => return self.put_off_all(&person, verdict).await,
         };
         entra.ready().await;
-        let Some(attempt) = self.intend(entra, &person, before).await? else { return Ok(()) };
-        let answer = self.call(entra, &attempt, object_id).await?;
-        self.settle(entra, attempt, object_id, answer).await
+        let Some(intent) = self.intend(entra, &person, before).await? else { return Ok(()) };
+        let answer = self.call(entra, &intent, object_id).await?;
+        self.settle(entra, intent.attempt, object_id, answer).await
     }
 
     /// Finds the person's object id, or writes down why nothing can be sent for them.
@@ -222,13 +270,12 @@ impl App {
 
     /// Writes the intent down: the attempt, and which revocations it covers. `None` when there is nothing to send any more,
     /// or somebody else sends it.
-    async fn intend(
-        &self,
-        entra: &Entra,
-        person: &PersonRow,
-        before: Option<Moment>,
-    ) -> Result<Option<AttemptRow>, Error> {
+    async fn intend(&self, entra: &Entra, person: &PersonRow, before: Option<Moment>) -> Result<Option<Intent>, Error> {
+        let leased = Instant::now();
         let mut tx = self.store.write().await?;
+        if !self.may_send(&mut tx).await? {
+            return Ok(None);
+        }
         let rows = revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await?;
         if rows.is_empty() {
             return Ok(None);
@@ -286,12 +333,31 @@ impl App {
         };
         audit::write(&mut tx, &[began]).await?;
         tx.commit().await?;
-        Ok(Some(attempt))
+        Ok(Some(Intent { attempt, leased }))
     }
 
     /// Makes the call, keeping the lease while it lasts.
-    async fn call(&self, entra: &Entra, attempt: &AttemptRow, object_id: Uuid) -> Result<Answer, Error> {
-        let call = entra.revoke(object_id, attempt.id);
+    ///
+    /// Whoever slept through most of the lease asks the database before the call leaves: it may be somebody else's by now
+    /// (S13). What is left is a pause between that question and the sending; the call it may cost is a duplicate.
+    async fn call(&self, entra: &Entra, intent: &Intent, object_id: Uuid) -> Result<Answer, Error> {
+        let attempt = &intent.attempt;
+        let leased = Mutex::new(intent.leased);
+        let keep = || async {
+            let now = Instant::now();
+            let kept = self.keep(attempt).await?;
+            if kept {
+                *leased.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            }
+            Ok::<bool, Error>(kept)
+        };
+        let is_ours = || -> BoxFuture<'_, bool> {
+            Box::pin(async {
+                let since = leased.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+                since < self.rules.lease * 2 / 3 || keep().await.is_ok_and(|kept| kept)
+            })
+        };
+        let call = entra.revoke_while(object_id, attempt.id, &is_ours);
         tokio::pin!(call);
         loop {
             tokio::select! {
@@ -299,26 +365,30 @@ impl App {
                     metrics::counter!("handover_attempts_total", "outcome" => verdict_name(answer.verdict)).increment(1);
                     return Ok(answer);
                 }
-                () = tokio::time::sleep(RENEW) => self.keep(attempt).await?,
+                // If it is not ours any more, the answer is still waited for; writing it down will change nothing.
+                () = tokio::time::sleep(self.rules.lease / 3) => drop(keep().await?),
             }
         }
     }
 
-    pub(crate) async fn keep(&self, attempt: &AttemptRow) -> Result<(), Error> {
+    /// Keeps an attempt for longer. `false` when it is not ours any more.
+    pub(crate) async fn keep(&self, attempt: &AttemptRow) -> Result<bool, Error> {
         let mut tx = self.store.write().await?;
-        let until = tx.clock(self.utc()).await? + self.rules.lease;
-        attempts::renew(&mut tx, attempt.id, &self.owner, until).await?;
-        tx.commit().await
+        let now = tx.clock(self.utc()).await?;
+        let kept = attempts::renew(&mut tx, attempt.id, &self.owner, now, now + self.rules.lease).await?;
+        tx.commit().await?;
+        Ok(kept)
     }
 
     /// Takes over attempts whose owner's time is up. Their outcome is not known.
-    async fn take_over(&self) -> Result<Vec<(AttemptRow, Uuid)>, Error> {
+    async fn take_over(&self, under_way: &HashSet<Uuid>) -> Result<Vec<(AttemptRow, Uuid)>, Error> {
         let mut tx = self.store.read().await?;
         let now = tx.clock(self.utc()).await?;
         let orphans = attempts::orphaned(&mut tx, now, ORPHANS).await?;
         drop(tx);
         let mut taken = Vec::new();
-        for mut attempt in orphans {
+        // What this instance is at itself, it ends itself, however late.
+        for mut attempt in orphans.into_iter().filter(|orphan| !under_way.contains(&orphan.person_id)) {
             let mut tx = self.store.write().await?;
             let now = tx.clock(self.utc()).await?;
             let until = now + self.rules.lease;

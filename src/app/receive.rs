@@ -7,8 +7,9 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::app::lead::Lead;
 use crate::app::record::{Incoming, Recorded, Refused};
-use crate::app::{App, HANDOVER, Source, names};
+use crate::app::{App, HANDOVER, Source, again, names};
 use crate::custody::Moment;
 use crate::intake::{Door, Unreadable, read};
 use crate::store::sources::{self, QuarantineRow};
@@ -113,10 +114,14 @@ impl App {
             body: kept.to_vec(),
             read_at: None,
         };
-        let mut tx = self.store.write().await?;
-        let new = sources::quarantine(&mut tx, &row).await?;
-        sources::heard(&mut tx, &source.name, utc(now), None).await?;
-        tx.commit().await?;
+        let new = again(|| async {
+            let mut tx = self.store.write().await?;
+            let new = sources::quarantine(&mut tx, &row).await?;
+            sources::heard(&mut tx, &source.name, utc(now), None).await?;
+            tx.commit().await?;
+            Ok(new)
+        })
+        .await?;
         metrics::counter!("handover_events_total", "outcome" => if kind == "unknown" { "quarantined" } else { "malformed" }).increment(1);
         if new {
             tracing::warn!(source.name = source.name, quarantine.id = %row.id, quarantine.kind = kind,
@@ -140,7 +145,10 @@ impl App {
                 continue;
             }
             let mut tx = self.store.write().await?;
-            sources::read_after_all(&mut tx, row.id, self.utc()).await?;
+            if !sources::read_after_all(&mut tx, row.id, self.utc()).await? {
+                // Another instance started at the same time.
+                continue;
+            }
             let entry = audit::Entry {
                 subject: Some(row.id),
                 ..self.entry(HANDOVER, "quarantine.read", serde_json::json!({ "source": row.source }))
@@ -155,9 +163,9 @@ impl App {
     /// Drops the oldest malformed bodies beyond the newest ten thousand.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn bound_quarantine(&self) -> Result<(), Error> {
-        let mut tx = self.store.write().await?;
+    /// When the database fails, or this instance does not lead any more.
+    pub async fn bound_quarantine(&self, lead: Lead) -> Result<(), Error> {
+        let mut tx = self.write_as_leader(lead).await?;
         let dropped = sources::bound_quarantine(&mut tx, KEEP_ROWS).await?;
         tx.commit().await?;
         if dropped > 0 {

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::app::again::{self, TRIES};
 use crate::app::folding::{self, Standings};
 use crate::app::{App, Inner, Source, names};
 use crate::custody::{Custody, Event, EventId, Moment, State, fold};
@@ -43,9 +44,6 @@ const WORTHWHILE: usize = 8;
 
 /// How many events may wait for a commit before more are refused with 503.
 const QUEUE: usize = 4096;
-
-/// How often a transaction that lost a race is begun again (S11).
-const TRIES: u32 = 5;
 
 /// Over how many events a source's clock offset is measured (E7).
 const OFFSETS: usize = 50;
@@ -346,9 +344,9 @@ async fn write_events(app: &App, events: &[Incoming]) -> Result<Vec<Recorded>, E
                 app.looking.notify_one();
                 return Ok(recorded);
             }
-            Err(error) if error.is_passing() && tries < TRIES => {
-                let wait = u64::from(crate::app::dice().0) / 20 * u64::from(tries);
-                tokio::time::sleep(Duration::from_millis(wait)).await;
+            // An event that was written down after all meets its own row (E1).
+            Err(error) if (error.is_passing() || error.is_unsure()) && tries < TRIES => {
+                tokio::time::sleep(again::pause(tries)).await;
             }
             Err(error) => {
                 tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), events = events.len(),
@@ -732,6 +730,7 @@ impl<'a> Group<'a> {
                     due_at: self.now,
                     asked_at: self.now,
                     tries: 0,
+                    unlisted: false,
                 };
                 asked.insert(*device, look);
             }

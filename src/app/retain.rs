@@ -18,6 +18,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::app::folding::{self, Standings};
+use crate::app::lead::Lead;
 use crate::app::{App, HANDOVER};
 use crate::custody::{Moment, fold};
 use crate::store::months::{self, Dropped, Month, Shelf};
@@ -86,12 +87,12 @@ impl Retained {
 
 impl App {
     /// Lays months and drops what is too old, if it is time to.
-    pub(crate) async fn tend_history(&self) -> Result<(), Error> {
+    pub(crate) async fn tend_history(&self, lead: Lead) -> Result<(), Error> {
         if !self.tended.is_due(self.now()) {
             return Ok(());
         }
-        self.lay_months().await?;
-        if self.retain().await?.is_none_or(|done| !done.more) {
+        self.lay_months(lead).await?;
+        if self.retain(lead).await?.is_none_or(|done| !done.more) {
             self.tended.is_done(self.now());
         }
         Ok(())
@@ -100,8 +101,9 @@ impl App {
     /// Gives the coming months a place, and past ones of which rows lie about (PostgreSQL). Says how many were laid.
     ///
     /// # Errors
-    /// When the database fails, or somebody keeps a table for too long; the next turn tries again.
-    pub async fn lay_months(&self) -> Result<usize, Error> {
+    /// When the database fails, this instance does not lead any more, or somebody keeps a table for too long; the next turn
+    /// tries again.
+    pub async fn lay_months(&self, lead: Lead) -> Result<usize, Error> {
         let this = Month::of(self.utc());
         let mut new = 0;
         for shelf in Shelf::ALL {
@@ -117,7 +119,7 @@ impl App {
             wanted.dedup();
             drop(tx);
             for month in wanted {
-                let mut tx = self.store.write().await?;
+                let mut tx = self.write_as_leader(lead).await?;
                 let moved = months::lay(&mut tx, shelf, month).await?;
                 tx.commit().await?;
                 new += 1;
@@ -136,21 +138,21 @@ impl App {
     /// Drops what is too old, a limited amount at a time, and says what it was. `None` where history is kept for good.
     ///
     /// # Errors
-    /// When the database fails. What was dropped until then is dropped.
-    pub async fn retain(&self) -> Result<Option<Retained>, Error> {
+    /// When the database fails, or this instance does not lead any more. What was dropped until then is dropped.
+    pub async fn retain(&self, lead: Lead) -> Result<Option<Retained>, Error> {
         let Some(month) = self.cut() else { return Ok(None) };
         let cut = month.begins();
         let mut done = Retained { before: month.to_string(), ..Retained::default() };
         let devices = months::to_move(&mut self.store.read().await?, cut, DEVICES).await?;
         done.more = i64::try_from(devices.len()).is_ok_and(|found| found == DEVICES);
         for device in devices {
-            let dropped = self.move_origin(device, cut).await?;
+            let dropped = self.move_origin(lead, device, cut).await?;
             done.events += dropped.events;
             done.custodies += dropped.custodies;
             done.revocations += dropped.revocations;
         }
-        self.drop_months(month, &mut done).await?;
-        let mut tx = self.store.write().await?;
+        self.drop_months(lead, month, &mut done).await?;
+        let mut tx = self.write_as_leader(lead).await?;
         done.attempts = months::drop_attempts(&mut tx, cut).await?;
         done.quarantine = months::drop_quarantine(&mut tx, cut).await?;
         let entries = months::drop_entries(&mut tx, cut, ENTRIES).await?;
@@ -176,8 +178,8 @@ impl App {
     }
 
     /// Folds what is to go into the device's origin, and drops it.
-    async fn move_origin(&self, device: Uuid, cut: DateTime<Utc>) -> Result<Dropped, Error> {
-        let mut tx = self.store.write().await?;
+    async fn move_origin(&self, lead: Lead, device: Uuid, cut: DateTime<Utc>) -> Result<Dropped, Error> {
+        let mut tx = self.write_as_leader(lead).await?;
         let Some(row) = recording::lock_devices(&mut tx, &[device]).await?.pop() else { return Ok(Dropped::default()) };
         let origin = folding::origin(&mut tx, row.id).await?;
         let after = origin.last.map(|(at, id)| (utc(at), Uuid::from_bytes(id.0)));
@@ -198,7 +200,7 @@ impl App {
     }
 
     /// Drops whole months, as soon as no device needs their events any more.
-    async fn drop_months(&self, cut: Month, done: &mut Retained) -> Result<(), Error> {
+    async fn drop_months(&self, lead: Lead, cut: Month, done: &mut Retained) -> Result<(), Error> {
         for shelf in Shelf::ALL {
             let mut tx = self.store.read().await?;
             let old: Vec<_> = months::laid(&mut tx, shelf).await?.into_iter().filter(|month| *month < cut).collect();
@@ -207,7 +209,7 @@ impl App {
             }
             drop(tx);
             for month in old {
-                let mut tx = self.store.write().await?;
+                let mut tx = self.write_as_leader(lead).await?;
                 let rows = months::drop_month(&mut tx, shelf, month).await?;
                 tx.commit().await?;
                 done.months.push(format!("{} {month}", shelf.table()));

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::{App, dice, folding};
+use crate::app::{App, again, dice, folding};
 use crate::custody::{Dice, Moment, Stamps, Standpoint, Step, Tries, Verdict, Why, after_answer, after_lost_answer};
 use crate::entra::{Answer, Entra, Permissions, Stamp};
 use crate::store::attempts::AttemptRow;
@@ -67,10 +67,21 @@ impl App {
 
     async fn write_outcome(
         &self,
-        mut attempt: AttemptRow,
+        attempt: AttemptRow,
         verdict: Verdict,
         blind: bool,
         outcome: impl Fn(Tries, Dice) -> Step,
+    ) -> Result<(), Error> {
+        // What is known of the answer is not thrown away because a row was changed meanwhile.
+        again(|| self.try_write_outcome(attempt.clone(), verdict, blind, &outcome)).await
+    }
+
+    async fn try_write_outcome(
+        &self,
+        mut attempt: AttemptRow,
+        verdict: Verdict,
+        blind: bool,
+        outcome: &impl Fn(Tries, Dice) -> Step,
     ) -> Result<(), Error> {
         let now = self.utc();
         let mut tx = self.store.write().await?;
@@ -125,7 +136,10 @@ impl App {
         let mut lost = Lost::Unreadable;
         for wait in AFTER_LOST {
             tokio::time::sleep(wait).await;
-            self.keep(attempt).await?;
+            if !self.keep(attempt).await? {
+                // Whoever took it over reads the stamp too, and writes down what it shows.
+                return Ok(lost);
+            }
             match entra.stamp(object_id).await.stamp {
                 Stamp::Read { stamp: Some(read), .. } => {
                     if stamps(attempt).show_effect(read, began, self.rules.clock_skew, false) {
@@ -141,7 +155,11 @@ impl App {
     }
 
     /// The answer was lost, and its effect was seen all the same.
-    async fn prove_lost(&self, mut attempt: AttemptRow, stamp: Moment) -> Result<(), Error> {
+    async fn prove_lost(&self, attempt: AttemptRow, stamp: Moment) -> Result<(), Error> {
+        again(|| self.try_prove_lost(attempt.clone(), stamp)).await
+    }
+
+    async fn try_prove_lost(&self, mut attempt: AttemptRow, stamp: Moment) -> Result<(), Error> {
         let now = self.utc();
         let mut tx = self.store.write().await?;
         let rows = self.covered(&mut tx, &attempt).await?;

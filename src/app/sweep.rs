@@ -3,14 +3,18 @@
 //! A sweep suspects, a re-read convicts. A listing can be stale, or half-way through a change; so a difference only asks
 //! for a settled look. A device that we never heard of is taken as it is listed: there is nobody it could wrong. The first
 //! sweep of an empty database is therefore the census.
+//!
+//! Of several instances the one that leads sweeps. A leader that was paused half-way finds out before each page and in the
+//! transaction of each suspicion that it leads no more. What it may still write down is the census of that one page: an
+//! event that bears the source's own time and an id derived from what it says, and so is as true as when it was read.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 
 use uuid::Uuid;
 
+use crate::app::lead::Lead;
 use crate::app::record::Incoming;
-use crate::app::{App, Source, names};
+use crate::app::{App, Source, folding, names};
 use crate::intake::workspace_one::rest::{ReadDevice, UemError, newest_of_each_serial};
 use crate::store::looks::LookRow;
 use crate::store::times::utc;
@@ -18,23 +22,6 @@ use crate::store::{looks, recording, sources};
 
 /// More pages than any estate has: a listing that never ends is not followed for ever.
 const PAGES: usize = 10_000;
-
-/// Which devices the last complete sweep of each source listed. A cache of the next sweep.
-#[derive(Default)]
-pub struct Listings(Mutex<HashMap<String, HashSet<Uuid>>>);
-
-impl Listings {
-    fn set(&self, source: &str, devices: HashSet<Uuid>) {
-        let mut listings = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        listings.insert(source.to_owned(), devices);
-    }
-
-    /// Whether the last complete sweep listed devices, but not this one.
-    pub fn misses(&self, source: &str, device: Uuid) -> bool {
-        let listings = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        listings.get(source).is_some_and(|devices| !devices.is_empty() && !devices.contains(&device))
-    }
-}
 
 /// What a sweep found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,11 +49,22 @@ pub enum Broken {
 }
 
 impl App {
-    /// Compares every device that a source lists with what we believe.
+    /// Compares every device that a source lists with what we believe, if this instance leads or nobody does.
     ///
     /// # Errors
-    /// When the source or the database fails on the way. What was found until then stands.
+    /// When the source or the database fails on the way, or somebody else leads. What was found until then stands.
     pub async fn sweep(&self, source: &Source) -> Result<Swept, Broken> {
+        match self.lead().await? {
+            Some(lead) => self.sweep_as(lead, source).await,
+            None => Err(Broken::Store(crate::store::Error::NotLeading)),
+        }
+    }
+
+    /// The same for an instance that leads.
+    ///
+    /// # Errors
+    /// As [`Self::sweep`].
+    pub async fn sweep_as(&self, lead: Lead, source: &Source) -> Result<Swept, Broken> {
         let Some(api) = &source.api else { return Ok(Swept::default()) };
         let mut swept = Swept::default();
         let mut listed = HashSet::new();
@@ -75,14 +73,13 @@ impl App {
             let last = seen.value.last;
             let devices = newest_of_each_serial(seen.value.devices);
             swept.listed += devices.len();
-            self.compare_page(source, devices, seen.at, &mut listed, &mut swept).await?;
+            self.compare_page(lead, source, devices, seen.at, &mut listed, &mut swept).await?;
             if last {
                 break;
             }
         }
-        swept.suspected += self.suspect_missing(source, &listed).await?;
-        self.listed.set(&source.name, listed);
-        let mut tx = self.store.write().await?;
+        swept.suspected += self.suspect_missing(lead, source, &listed).await?;
+        let mut tx = self.write_as_leader(lead).await?;
         sources::swept(&mut tx, &source.name, self.utc()).await?;
         tx.commit().await?;
         metrics::counter!("handover_sweeps_total").increment(1);
@@ -103,12 +100,15 @@ impl App {
 
     async fn compare_page(
         &self,
+        lead: Lead,
         source: &Source,
         devices: Vec<ReadDevice>,
         at: Option<crate::custody::Moment>,
         listed: &mut HashSet<Uuid>,
         swept: &mut Swept,
     ) -> Result<(), Broken> {
+        // Whoever leads no more compares nothing.
+        drop(self.write_as_leader(lead).await?);
         let keyed: Vec<_> = devices.iter().map(|read| names::device_keys(&read.names, &source.name)).collect();
         let values: Vec<_> = keyed.iter().flatten().map(|(.., value)| value.clone()).collect();
         let mut known = HashMap::new();
@@ -139,7 +139,12 @@ impl App {
             listed.insert(id);
             let Some(device) = self.device_row(id).await? else { continue };
             if device.confirmed_at.is_none() {
-                self.confirm(id).await?;
+                let mut tx = self.write_as_leader(lead).await?;
+                let released = folding::confirm(self, &mut tx, id).await?;
+                tx.commit().await?;
+                if released {
+                    self.owing.notify_one();
+                }
             }
             let account = read.account.as_ref().map(|names| names::account_id(&source.name, names));
             let same =
@@ -152,22 +157,22 @@ impl App {
             self.record(some.to_vec()).await?;
         }
         swept.suspected += suspects.len();
-        self.suspect(source, &suspects).await?;
+        self.suspect(lead, source, &suspects, false).await?;
         Ok(())
     }
 
     /// Devices of this source that the listing lacks are looked at too.
-    async fn suspect_missing(&self, source: &Source, listed: &HashSet<Uuid>) -> Result<usize, Broken> {
+    async fn suspect_missing(&self, lead: Lead, source: &Source, listed: &HashSet<Uuid>) -> Result<usize, Broken> {
         if listed.is_empty() {
             return Ok(0);
         }
         let held = recording::held_devices(&mut self.store.read().await?, &source.name).await?;
         let missing: Vec<_> = held.into_iter().filter(|id| !listed.contains(id)).collect();
-        self.suspect(source, &missing).await?;
+        self.suspect(lead, source, &missing, true).await?;
         Ok(missing.len())
     }
 
-    async fn suspect(&self, source: &Source, devices: &[Uuid]) -> Result<(), Broken> {
+    async fn suspect(&self, lead: Lead, source: &Source, devices: &[Uuid], unlisted: bool) -> Result<(), Broken> {
         let now = self.now();
         for some in devices.chunks(500) {
             let looks: Vec<_> = some
@@ -179,9 +184,10 @@ impl App {
                     due_at: utc(now.plus(self.rules.settle)),
                     asked_at: utc(now),
                     tries: 0,
+                    unlisted,
                 })
                 .collect();
-            let mut tx = self.store.write().await?;
+            let mut tx = self.write_as_leader(lead).await?;
             looks::suspect(&mut tx, &looks).await?;
             tx.commit().await?;
         }

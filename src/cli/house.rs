@@ -45,6 +45,14 @@ pub fn app(config: &Config, store: Store) -> anyhow::Result<App> {
     Ok(App::new(store, rulebook(config), sources, entra, clock(), owner))
 }
 
+/// What this machine, or container, is called; for people to tell instances apart.
+pub fn host() -> String {
+    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let named = named.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    let named = named.trim();
+    if named.is_empty() { String::from("unknown") } else { named.to_owned() }
+}
+
 /// What the site decided.
 pub fn rulebook(config: &Config) -> Rulebook {
     let policy = &config.policy;

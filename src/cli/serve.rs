@@ -17,6 +17,7 @@ use crate::app::run::Ended;
 use crate::app::{App, HANDOVER};
 use crate::cli::config::Config;
 use crate::cli::house;
+use crate::store::asking::database;
 use crate::store::tokens::{self, Role};
 use crate::store::{Claim, Store};
 use crate::web::{self, Site, proxies::Proxies, serve::Limits};
@@ -53,7 +54,14 @@ impl Service {
         let store = house::store(config).await?;
         let claim = store.claim()?;
         store.recover().await?;
+        if let Some(note) = database::read(&mut store.read().await?).await?.note {
+            tracing::warn!("{note}");
+        }
         let app = house::app(config, store.clone())?;
+        if let Some(witness) = config.database.witness(&config.base) {
+            app.house.keep_witness(witness);
+        }
+        app.enter_house().await?;
         let first_token = first_token(&app).await?;
         let api = bind("server.listen", config.server.listen).await?;
         let intake = bind("intake.listen", config.intake.listen).await?;
@@ -74,7 +82,7 @@ impl Service {
         let listeners = [open(intake, web::intake(Arc::clone(&site))), open(api, web::api(site))];
         let loops = tokio::spawn({
             let (app, stop) = (app.clone(), stop.clone());
-            async move { app.run(stop).await }
+            async move { app.run(&house::host(), stop).await }
         });
         Ok(Self {
             app,
@@ -103,6 +111,9 @@ impl Service {
             loops.await.context("the loops panicked")?.context("the loops could not run")
         })
         .await;
+        if let Err(error) = self.app.leave_house().await {
+            tracing::warn!(error = %error, "could not write down how far the database had come");
+        }
         tokio::time::timeout(GRACE, self.store.close()).await.ok();
         match ended {
             Ok(Ok(Ended::Stopped)) => Ok(()),

@@ -174,6 +174,47 @@ pub async fn due(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<Acco
     Ok(on!(tx, |c| sqlx::query_as(DUE).bind(now).bind(limit).fetch_all(c).await)?)
 }
 
+/// Takes up accounts that are to be looked up now, so that nobody else does before `until`. Whoever dies with one leaves it
+/// due then.
+pub async fn claim(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<AccountRow>, Error> {
+    let text = tx.either(
+        "WITH mine (which) AS MATERIALIZED (SELECT id FROM accounts
+             WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $3)
+         UPDATE accounts SET due_at = $2 FROM mine WHERE id = mine.which
+         RETURNING id, source, uem_uuid, uem_id, user_name, email, standing, person_id, rule, why, first_seen_at,
+             decided_at, due_at, tries",
+        "WITH mine (which) AS MATERIALIZED (SELECT id FROM accounts
+             WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED)
+         UPDATE accounts SET due_at = $2 FROM mine WHERE id = mine.which
+         RETURNING id, source, uem_uuid, uem_id, user_name, email, standing, person_id, rule, why, first_seen_at,
+             decided_at, due_at, tries",
+    );
+    Ok(on!(tx, |c| sqlx::query_as(text).bind(now).bind(until).bind(limit).fetch_all(c).await)?)
+}
+
+/// Loads an account and, where several instances may write, keeps others from deciding it until the transaction ends.
+pub async fn lock(tx: &mut Tx, id: Uuid) -> Result<Option<AccountRow>, Error> {
+    let text = tx.either(
+        "SELECT id, source, uem_uuid, uem_id, user_name, email, standing, person_id, rule, why, first_seen_at,
+             decided_at, due_at, tries FROM accounts WHERE id = $1",
+        "SELECT id, source, uem_uuid, uem_id, user_name, email, standing, person_id, rule, why, first_seen_at,
+             decided_at, due_at, tries FROM accounts WHERE id = $1 FOR UPDATE",
+    );
+    Ok(on!(tx, |c| sqlx::query_as(text).bind(id).fetch_optional(c).await)?)
+}
+
+/// Has an account looked up again at `due_at`, after so many tries without an answer. What is known of it stays.
+pub async fn put_off(tx: &mut Tx, id: Uuid, due_at: Option<DateTime<Utc>>, tries: i64) -> Result<(), Error> {
+    const OFF: &str = "UPDATE accounts SET due_at = $2, tries = $3 WHERE id = $1";
+    on!(tx, |c| sqlx::query(OFF).bind(id).bind(due_at).bind(tries).execute(c).await.map(drop))?;
+    Ok(())
+}
+
 /// The accounts of a source with this login name (ASCII lower case) that the source can be asked about.
 pub async fn namesakes(tx: &mut Tx, source: &str, user_name: &str) -> Result<Vec<AccountRow>, Error> {
     const NAMESAKES: &str =
@@ -190,11 +231,17 @@ pub async fn devices(tx: &mut Tx, account: Uuid, since: DateTime<Utc>) -> Result
     Ok(on!(tx, |c| sqlx::query_scalar(DEVICES).bind(account).bind(since).fetch_all(c).await)?)
 }
 
-/// Devices whose fold still waits for an account that has been decided since.
-pub async fn left_waiting(tx: &mut Tx, limit: i64) -> Result<Vec<Uuid>, Error> {
+/// Devices whose fold still waits for an account that has been decided since, or holds one for unknown in a custody that
+/// began after `since`. On PostgreSQL an event and the decision about its account may be written at the same time, and
+/// neither sees the other.
+pub async fn left_waiting(tx: &mut Tx, since: DateTime<Utc>, limit: i64) -> Result<Vec<Uuid>, Error> {
     const WAITING: &str = "SELECT devices.id FROM devices JOIN accounts ON accounts.id = devices.holder_account
-         WHERE devices.undecided AND accounts.standing <> 'undecided' ORDER BY devices.id LIMIT $1";
-    Ok(on!(tx, |c| sqlx::query_scalar(WAITING).bind(limit).fetch_all(c).await)?)
+         WHERE devices.undecided AND accounts.standing <> 'undecided'
+         UNION SELECT custodies.device_id FROM custodies JOIN accounts ON accounts.id = custodies.account_id
+         WHERE custodies.holder = 'unknown' AND custodies.account_id IS NOT NULL AND custodies.started_at >= $1
+           AND accounts.standing IN ('person', 'pool')
+         ORDER BY 1 LIMIT $2";
+    Ok(on!(tx, |c| sqlx::query_scalar(WAITING).bind(since).bind(limit).fetch_all(c).await)?)
 }
 
 /// What was folded for good before an account was known: its custodies get their holder (see `app::facts`).

@@ -150,6 +150,31 @@ pub async fn to_read(
     Ok(on!(tx, |c| sqlx::query_as(TO_READ).bind(now).bind(never).bind(limit).fetch_all(c).await)?)
 }
 
+/// Takes up stamps that are to be read now, so that nobody else does before `until`. Whoever dies with one leaves it due then.
+pub async fn claim_reads(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    never: DateTime<Utc>,
+    until: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<AttemptRow>, Error> {
+    let text = tx.either(
+        "WITH mine (which) AS MATERIALIZED (SELECT id FROM attempts
+             WHERE read_at IS NOT NULL AND (read_at <= $1 OR read_at > $2) AND state = 'accepted'
+             ORDER BY read_at, id LIMIT $4)
+         UPDATE attempts SET read_at = $3 FROM mine WHERE id = mine.which
+         RETURNING id, person_id, state, began_at, owner, lease_until, stamp_before, stamp_verified, outcome, status,
+             error_code, request_id, graph_date, graph_offset_us, ended_at, reads, read_at, stamp_after, collateral",
+        "WITH mine (which) AS MATERIALIZED (SELECT id FROM attempts
+             WHERE read_at IS NOT NULL AND (read_at <= $1 OR read_at > $2) AND state = 'accepted'
+             ORDER BY read_at, id LIMIT $4 FOR UPDATE SKIP LOCKED)
+         UPDATE attempts SET read_at = $3 FROM mine WHERE id = mine.which
+         RETURNING id, person_id, state, began_at, owner, lease_until, stamp_before, stamp_verified, outcome, status,
+             error_code, request_id, graph_date, graph_offset_us, ended_at, reads, read_at, stamp_after, collateral",
+    );
+    Ok(on!(tx, |c| sqlx::query_as(text).bind(now).bind(never).bind(until).bind(limit).fetch_all(c).await)?)
+}
+
 /// Attempts whose owner's time is up: their outcome is not known.
 pub async fn orphaned(tx: &mut Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<AttemptRow>, Error> {
     const ORPHANED: &str =
@@ -182,11 +207,25 @@ pub async fn take_over(
     Ok(changed == 1)
 }
 
-/// Keeps an attempt for longer. `false` when it is not `owner`'s any more.
-pub async fn renew(tx: &mut Tx, id: Uuid, owner: &str, until: DateTime<Utc>) -> Result<bool, Error> {
-    const RENEW: &str = "UPDATE attempts SET lease_until = $3 WHERE id = $1 AND owner = $2 AND state = 'in_flight'";
-    let changed =
-        on!(tx, |c| sqlx::query(RENEW).bind(id).bind(owner).bind(until).execute(c).await.map(|d| d.rows_affected()))?;
+/// Keeps an attempt for longer. `false` when it is not `owner`'s any more, or its time was up before `now`: then it is
+/// anybody's.
+pub async fn renew(
+    tx: &mut Tx,
+    id: Uuid,
+    owner: &str,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<bool, Error> {
+    const RENEW: &str = "UPDATE attempts SET lease_until = $4
+         WHERE id = $1 AND owner = $2 AND state = 'in_flight' AND lease_until >= $3";
+    let changed = on!(tx, |c| sqlx::query(RENEW)
+        .bind(id)
+        .bind(owner)
+        .bind(now)
+        .bind(until)
+        .execute(c)
+        .await
+        .map(|d| d.rows_affected()))?;
     Ok(changed == 1)
 }
 
@@ -247,4 +286,19 @@ pub async fn newest_effect(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<
         effect.graph_date.or(moved)
     };
     Ok(effects.into_iter().filter_map(at).max())
+}
+
+/// The newest stamp of a person that an attempt has read, before or after its call.
+pub async fn newest_stamp(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<Utc>>, Error> {
+    const STAMPS: &str =
+        "SELECT stamp_before, stamp_after FROM attempts WHERE person_id = $1 ORDER BY began_at DESC LIMIT 10";
+    let stamps: Vec<(Option<DateTime<Utc>>, Option<DateTime<Utc>>)> =
+        on!(tx, |c| sqlx::query_as(STAMPS).bind(person).fetch_all(c).await)?;
+    Ok(stamps.into_iter().flat_map(|(before, after)| [before, after]).flatten().max())
+}
+
+/// How many attempts are in flight, whoever makes them.
+pub async fn in_flight(tx: &mut Tx) -> Result<i64, Error> {
+    const IN_FLIGHT: &str = "SELECT COUNT(*) FROM attempts WHERE state = 'in_flight'";
+    Ok(on!(tx, |c| sqlx::query_scalar(IN_FLIGHT).fetch_one(c).await)?)
 }

@@ -22,6 +22,8 @@ row! {
         pub asked_at: DateTime<Utc>,
         /// Failures in a row.
         pub tries: i64,
+        /// Whether it is asked because a whole sweep did not list the device.
+        pub unlisted: bool,
     }
 }
 
@@ -31,7 +33,7 @@ pub async fn ask(tx: &mut Tx, looks: &[LookRow]) -> Result<(), Error> {
         tx,
         looks,
         " ON CONFLICT (device_id) DO UPDATE SET source = excluded.source, settled = excluded.settled, \
-         due_at = excluded.due_at, asked_at = excluded.asked_at, tries = 0",
+         due_at = excluded.due_at, asked_at = excluded.asked_at, tries = 0, unlisted = excluded.unlisted",
     )
     .await
 }
@@ -44,7 +46,7 @@ pub async fn suspect(tx: &mut Tx, looks: &[LookRow]) -> Result<(), Error> {
 async fn put(tx: &mut Tx, looks: &[LookRow], otherwise: &'static str) -> Result<(), Error> {
     for piece in pieces(looks) {
         on!(tx, |c| {
-            QueryBuilder::new("INSERT INTO looks (device_id, source, settled, due_at, asked_at, tries) ")
+            QueryBuilder::new("INSERT INTO looks (device_id, source, settled, due_at, asked_at, tries, unlisted) ")
                 .push_values(piece, |mut tuple, look| {
                     tuple
                         .push_bind(look.device_id)
@@ -52,7 +54,8 @@ async fn put(tx: &mut Tx, looks: &[LookRow], otherwise: &'static str) -> Result<
                         .push_bind(look.settled)
                         .push_bind(look.due_at)
                         .push_bind(look.asked_at)
-                        .push_bind(look.tries);
+                        .push_bind(look.tries)
+                        .push_bind(look.unlisted);
                 })
                 .push(otherwise)
                 .build()
@@ -66,9 +69,30 @@ async fn put(tx: &mut Tx, looks: &[LookRow], otherwise: &'static str) -> Result<
 
 /// The looks that are due. Whatever is due after `never` is due too (E8).
 pub async fn due(tx: &mut Tx, now: DateTime<Utc>, never: DateTime<Utc>, limit: i64) -> Result<Vec<LookRow>, Error> {
-    const DUE: &str = "SELECT device_id, source, settled, due_at, asked_at, tries FROM looks
+    const DUE: &str = "SELECT device_id, source, settled, due_at, asked_at, tries, unlisted FROM looks
          WHERE due_at <= $1 OR due_at > $2 ORDER BY due_at, device_id LIMIT $3";
     Ok(on!(tx, |c| sqlx::query_as(DUE).bind(now).bind(never).bind(limit).fetch_all(c).await)?)
+}
+
+/// Takes up looks that are due, so that nobody else does before `until`. Whoever dies with one leaves it due then.
+pub async fn claim(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    never: DateTime<Utc>,
+    until: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<LookRow>, Error> {
+    let text = tx.either(
+        "WITH mine (id) AS MATERIALIZED (SELECT device_id FROM looks
+             WHERE due_at <= $1 OR due_at > $2 ORDER BY due_at, device_id LIMIT $4)
+         UPDATE looks SET due_at = $3 FROM mine WHERE device_id = mine.id
+         RETURNING device_id, source, settled, due_at, asked_at, tries, unlisted",
+        "WITH mine (id) AS MATERIALIZED (SELECT device_id FROM looks
+             WHERE due_at <= $1 OR due_at > $2 ORDER BY due_at, device_id LIMIT $4 FOR UPDATE SKIP LOCKED)
+         UPDATE looks SET due_at = $3 FROM mine WHERE device_id = mine.id
+         RETURNING device_id, source, settled, due_at, asked_at, tries, unlisted",
+    );
+    Ok(on!(tx, |c| sqlx::query_as(text).bind(now).bind(never).bind(until).bind(limit).fetch_all(c).await)?)
 }
 
 /// Puts a look off, unless it was asked for anew meanwhile.

@@ -8,13 +8,19 @@ pub mod asking;
 pub mod attempts;
 pub mod audit;
 pub mod engine;
+pub mod hold;
 pub mod house;
+pub mod instances;
+pub mod leases;
 pub mod looks;
 pub mod months;
+pub mod moving;
+pub mod paces;
 pub mod recording;
 pub mod revocations;
 pub mod snapshot;
 pub mod sources;
+pub mod tables;
 pub mod times;
 pub mod tokens;
 
@@ -22,7 +28,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-pub use engine::{Kind, Settings, Tx};
+pub use engine::{Ear, Kind, Settings, Tx};
 
 /// The database.
 #[derive(Clone)]
@@ -114,6 +120,12 @@ pub enum Error {
     /// Somebody else changed a row between our reading and our writing it.
     #[error("{0} was changed by somebody else meanwhile")]
     Overtaken(&'static str),
+    /// The connection was lost while committing.
+    #[error("the connection to the database was lost while committing: whether it was written down is not known")]
+    Unsure(#[source] sqlx::Error),
+    /// Only the leader may do this, and somebody else leads, or nobody.
+    #[error("this instance does not lead")]
+    NotLeading,
     /// The database said no.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -122,8 +134,7 @@ pub enum Error {
 impl Error {
     /// Whether the same transaction may pass if it is begun again (S11): it lost a race, or its connection.
     ///
-    /// After a lost connection it is not known whether the transaction was committed. A deed is begun again only where doing
-    /// it twice is doing it once.
+    /// Never where a commit was under way: that is [`Error::is_unsure`].
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Overtaken(_)) || self.lost_a_race() || self.lost_its_connection()
     }
@@ -133,12 +144,25 @@ impl Error {
         matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03" | "5" | "6" | "517"))
     }
 
-    /// Whether the connection went away under the transaction, with the server or without it. What it had committed by then
-    /// is not known.
-    pub fn lost_its_connection(&self) -> bool {
+    /// Whether the answer to a commit was lost. Only who may do a thing twice begins it again.
+    pub fn is_unsure(&self) -> bool {
+        matches!(self, Self::Unsure(_))
+    }
+
+    /// The same, met while committing.
+    fn while_committing(self) -> Self {
+        match self {
+            Self::Database(error) => Self::Unsure(error),
+            other => other,
+        }
+    }
+
+    /// Whether the connection went away under the transaction, with the server or without it.
+    fn lost_its_connection(&self) -> bool {
         let (Self::Database(error) | Self::Open(error)) = self else { return false };
         match error {
-            sqlx::Error::Io(_) => true,
+            // A certificate that does not verify is no matter of time.
+            sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
             // A pool that was left for another one.
             sqlx::Error::PoolClosed => true,
             // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
@@ -154,7 +178,7 @@ impl Error {
     pub fn is_away(&self) -> bool {
         match self {
             Self::NoPrimary { is_away, .. } => *is_away,
-            Self::NotPrimary(_) | Self::Database(sqlx::Error::PoolTimedOut) => true,
+            Self::NotPrimary(_) | Self::Unsure(_) | Self::Database(sqlx::Error::PoolTimedOut) => true,
             _ => self.lost_its_connection(),
         }
     }
@@ -210,9 +234,27 @@ impl Store {
         Ok(Self { db })
     }
 
+    /// Opens a database as it is: the schema is left alone, whichever it has.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn attach(settings: &Settings, base: &Path) -> Result<Self, Error> {
+        Ok(Self { db: engine::Db::open(settings, base).await? })
+    }
+
+    /// Whether it is a file of its own, which one service has at a time.
+    pub fn is_file(&self) -> bool {
+        self.db.file().is_some()
+    }
+
     /// Which database it is.
     pub fn kind(&self) -> Kind {
         self.db.kind()
+    }
+
+    /// Whether other instances may work on it at the same time.
+    pub fn is_shared(&self) -> bool {
+        self.kind() == Kind::Postgres
     }
 
     /// How many transactions may write at once and be the faster for it: one where the database has one writer.
@@ -225,23 +267,7 @@ impl Store {
     /// # Errors
     /// [`Error::Taken`] names the process that has it.
     pub fn claim(&self) -> Result<Claim, Error> {
-        let Some(database) = self.db.file() else { return Ok(Claim { _lock: None }) };
-        let file = PathBuf::from(format!("{}.lock", database.display()));
-        let trouble = |source| Error::Lock { file: file.clone(), source };
-        let mut lock =
-            File::options().read(true).write(true).create(true).truncate(false).open(&file).map_err(trouble)?;
-        match lock.try_lock() {
-            Ok(()) => {
-                lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id())).map_err(trouble)?;
-                Ok(Claim { _lock: Some(lock) })
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                lock.rewind().and_then(|()| lock.read_to_string(&mut holder).map(drop)).map_err(trouble)?;
-                Err(Error::Taken { file: database.to_path_buf(), holder })
-            }
-            Err(TryLockError::Error(source)) => Err(trouble(source)),
-        }
+        self.db.file().map_or(Ok(Claim { _lock: None }), claim_file)
     }
 
     /// Puts on the disk for good what an earlier process left in the write-ahead log.
@@ -263,6 +289,14 @@ impl Store {
         self.db.write().await
     }
 
+    /// A connection on which every statement is a transaction of its own.
+    ///
+    /// # Errors
+    /// When no connection is to be had in time.
+    pub async fn autocommit(&self) -> Result<Tx, Error> {
+        self.db.read().await
+    }
+
     /// A connection for reading.
     ///
     /// # Errors
@@ -271,8 +305,85 @@ impl Store {
         self.db.read().await
     }
 
+    /// Writes a consistent copy of a SQLite database into a file that is not there yet, while others write: what was committed
+    /// before this is called is in it.
+    ///
+    /// # Errors
+    /// When the file is there already or cannot be written.
+    pub async fn write_copy(&self, file: &Path) -> Result<(), Error> {
+        const COPY: &str = "VACUUM INTO $1";
+        let mut tx = self.read().await?;
+        let file = file.to_string_lossy().into_owned();
+        engine::on!(tx, |c| sqlx::query(COPY).bind(&file).execute(c).await.map(drop))?;
+        Ok(())
+    }
+
+    /// What SQLite finds wrong with the database's pages, indexes and constraints. Empty where it is sound.
+    ///
+    /// # Errors
+    /// When it cannot even be read.
+    pub async fn damage(&self) -> Result<Vec<String>, Error> {
+        const CHECK: &str = "PRAGMA integrity_check";
+        let mut tx = self.read().await?;
+        let said: Vec<String> = engine::on!(tx, |c| sqlx::query_scalar(CHECK).fetch_all(c).await)?;
+        Ok(said.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    /// The number of the newest migration that the database has; 0 where it has none.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn schema(&self) -> Result<i64, Error> {
+        const NEWEST: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
+        let mut tx = self.read().await?;
+        Ok(engine::on!(tx, |c| sqlx::query_scalar(NEWEST).fetch_one(c).await)?)
+    }
+
+    /// The file of a SQLite database.
+    pub fn file(&self) -> Option<&Path> {
+        self.db.file()
+    }
+
+    /// Tells all who listen on this database.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
+        self.db.tell(channel, what).await
+    }
+
+    /// Listens to what others tell. Where nobody else can run, nothing is ever told.
+    ///
+    /// # Errors
+    /// When no connection is to be had in time.
+    pub async fn listen(&self, channel: &str) -> Result<Ear, Error> {
+        self.db.listen(channel).await
+    }
+
     /// Closes every connection; the write-ahead log is checkpointed.
     pub async fn close(&self) {
         self.db.close().await;
+    }
+}
+
+/// Claims a SQLite file, which need not be there yet.
+///
+/// # Errors
+/// [`Error::Taken`] names the process that has it.
+pub fn claim_file(database: &Path) -> Result<Claim, Error> {
+    let file = PathBuf::from(format!("{}.lock", database.display()));
+    let trouble = |source| Error::Lock { file: file.clone(), source };
+    let mut lock = File::options().read(true).write(true).create(true).truncate(false).open(&file).map_err(trouble)?;
+    match lock.try_lock() {
+        Ok(()) => {
+            lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id())).map_err(trouble)?;
+            Ok(Claim { _lock: Some(lock) })
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            lock.rewind().and_then(|()| lock.read_to_string(&mut holder).map(drop)).map_err(trouble)?;
+            Err(Error::Taken { file: database.to_path_buf(), holder })
+        }
+        Err(TryLockError::Error(source)) => Err(trouble(source)),
     }
 }

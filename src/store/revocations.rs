@@ -196,6 +196,8 @@ row! {
         pub person_id: Uuid,
         /// The smallest urgency among what is due for them.
         pub urgency: i64,
+        /// Since when something has been due for them.
+        pub due_at: DateTime<Utc>,
     }
 }
 
@@ -207,7 +209,7 @@ pub async fn due_people(
     never: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<DuePerson>, Error> {
-    const DUE: &str = "SELECT person_id, MIN(urgency) AS urgency FROM revocations r
+    const DUE: &str = "SELECT person_id, MIN(urgency) AS urgency, MIN(due_at) AS due_at FROM revocations r
          WHERE state = 'open' AND (due_at <= $1 OR due_at > $2) AND person_id IS NOT NULL
            AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.person_id = r.person_id AND a.state = 'in_flight')
          GROUP BY person_id ORDER BY MIN(urgency), MIN(due_at), person_id LIMIT $3";

@@ -107,11 +107,11 @@ pub async fn quarantined(tx: &mut Tx, limit: i64) -> Result<Vec<QuarantineRow>, 
     Ok(on!(tx, |c| sqlx::query_as(WAITING).bind(limit).fetch_all(c).await)?)
 }
 
-/// Writes down that a body was read after all.
-pub async fn read_after_all(tx: &mut Tx, id: Uuid, at: DateTime<Utc>) -> Result<(), Error> {
-    const READ: &str = "UPDATE quarantine SET read_at = $2 WHERE id = $1";
-    on!(tx, |c| sqlx::query(READ).bind(id).bind(at).execute(c).await.map(drop))?;
-    Ok(())
+/// Writes down that a body was read after all. `false` when that stands there already.
+pub async fn read_after_all(tx: &mut Tx, id: Uuid, at: DateTime<Utc>) -> Result<bool, Error> {
+    const READ: &str = "UPDATE quarantine SET read_at = $2 WHERE id = $1 AND read_at IS NULL";
+    let changed = on!(tx, |c| sqlx::query(READ).bind(id).bind(at).execute(c).await.map(|done| done.rows_affected()))?;
+    Ok(changed == 1)
 }
 
 /// How many lines of a file were taken in, and whether that was all of it.

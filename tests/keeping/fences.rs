@@ -101,7 +101,7 @@ async fn a_worker_whose_lease_was_taken_over_changes_nothing(#[values(Kind::Sqli
     let in_time = attempts::take_over(&mut tx, row.id, "paused", "awake", at(33), at(63)).await.unwrap();
     row.state = String::from("failed");
     row.ended_at = Some(at(34));
-    let renewed = attempts::renew(&mut tx, row.id, "paused", at(90)).await.unwrap();
+    let renewed = attempts::renew(&mut tx, row.id, "paused", at(34), at(90)).await.unwrap();
     let ended_by_the_paused = attempts::end(&mut tx, &row, "paused").await.unwrap();
     let ended_by_the_awake = attempts::end(&mut tx, &row, "awake").await.unwrap();
     tx.commit().await.unwrap();

@@ -48,8 +48,9 @@ async fn seven_years(home: &TestStore) {
 
 async fn today(home: &TestStore) -> App {
     let app = app(home.store.clone(), time("2026-03-02T06:00:00Z"));
-    app.keep_house().await.unwrap();
-    while app.retain().await.unwrap().unwrap().more {}
+    let lead = app.lead().await.unwrap().unwrap();
+    app.keep_house(lead).await.unwrap();
+    while app.retain(lead).await.unwrap().unwrap().more {}
     app
 }
 
@@ -101,7 +102,8 @@ async fn what_is_too_old_goes_and_the_rest_still_folds_to_what_is_stored(
     assert_eq!(replayed.differences, [""; 0]);
     assert_eq!((replayed.devices, replayed.events), (4, 25));
 
-    let again = app.retain().await.unwrap().unwrap();
+    let lead = app.lead().await.unwrap().unwrap();
+    let again = app.retain(lead).await.unwrap().unwrap();
     assert_eq!((again.events, again.audit, again.custodies, again.months.len()), (0, 0, 0, 0));
 }
 
@@ -175,7 +177,8 @@ async fn months_are_laid_ahead_and_what_lay_about_is_moved_there() {
     seven_years(&home).await;
     let app = app(home.store.clone(), time("2026-03-02T06:00:00Z"));
 
-    let laid = app.lay_months().await.unwrap();
+    let lead = app.lead().await.unwrap().unwrap();
+    let laid = app.lay_months(lead).await.unwrap();
 
     let mut tx = home.store.read().await.unwrap();
     let events = months::laid(&mut tx, Shelf::Events).await.unwrap();
@@ -190,6 +193,6 @@ async fn months_are_laid_ahead_and_what_lay_about_is_moved_there() {
     let rest = months::in_rest(&mut tx, Shelf::Events, events[0], *events.last().unwrap()).await.unwrap();
     assert_eq!(rest, []);
     drop(tx);
-    assert_eq!(app.lay_months().await.unwrap(), 0, "and only once");
+    assert_eq!(app.lay_months(lead).await.unwrap(), 0, "and only once");
     assert_eq!(app.replay(|_| ()).await.unwrap().differences, [""; 0]);
 }

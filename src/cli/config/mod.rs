@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use sections::{
     Cloud, Database, Entra, Intake, Log, LogFormat, Policy, Proof, Retention, RevokeOn, Server, WhenHoldingAnother,
+    shown,
 };
 pub use source::{Api, ApiLogin, Passwords, Source, SourceKind};
 pub use tree::Problem;

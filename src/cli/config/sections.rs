@@ -1,7 +1,7 @@
 //! The sections that exist once: server, intake, database, entra, policy, log.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -81,6 +81,8 @@ pub struct Database {
     pub max_connections: u32,
     /// Seconds that PostgreSQL may work on one statement, 1 to 3,600. Default: 30.
     pub statement_timeout_seconds: u64,
+    /// The file outside of the database by which a restore is noticed. Default: beside a SQLite file; none for PostgreSQL.
+    pub witness_file: Option<PathBuf>,
 }
 
 /// A PostgreSQL address may hold a password.
@@ -103,9 +105,21 @@ impl Database {
         }
         let max_connections = section.whole("max_connections", 16, 4..=500, "connections");
         let statement_timeout_seconds = section.whole("statement_timeout_seconds", 30, 1..=3600, "seconds");
+        let witness_file = section.place("witness_file");
         section.done();
         let max_connections = u32::try_from(max_connections).unwrap_or(16);
-        Self { url, password, max_connections, statement_timeout_seconds }
+        Self { url, password, max_connections, statement_timeout_seconds, witness_file }
+    }
+
+    /// The SQLite file; absent for PostgreSQL. Relative paths count from `base`.
+    pub fn file(&self, base: &Path) -> Option<PathBuf> {
+        self.url.strip_prefix("sqlite://").map(|path| base.join(path))
+    }
+
+    /// Where the witness is kept.
+    pub fn witness(&self, base: &Path) -> Option<PathBuf> {
+        let beside = || self.file(base).map(|file| PathBuf::from(format!("{}.witness", file.display())));
+        self.witness_file.clone().or_else(beside)
     }
 
     /// How the store reaches it.
@@ -113,28 +127,43 @@ impl Database {
     /// # Errors
     /// When the file of the password cannot be read.
     pub fn settings(&self) -> std::io::Result<Settings> {
+        self.settings_for(&self.url)
+    }
+
+    /// How the store reaches another database. The password is this one's, where the address has none.
+    ///
+    /// # Errors
+    /// When the file of the password cannot be read.
+    pub fn settings_for(&self, url: &str) -> std::io::Result<Settings> {
+        let bare = Settings::new(url);
+        let password = self.password.as_ref().filter(|_| url == self.url || !url.starts_with("sqlite://"));
         Ok(Settings {
-            url: self.url.clone(),
-            password: self.password.as_ref().map(Secret::reveal).transpose()?,
+            password: password.map(Secret::reveal).transpose()?,
             max_connections: self.max_connections,
             statement_timeout: Duration::from_secs(self.statement_timeout_seconds),
+            ..bare
         })
     }
 
     /// The address without its password.
     pub fn shown(&self) -> String {
-        if self.url.starts_with("sqlite://") {
-            return self.url.clone();
+        shown(&self.url)
+    }
+}
+
+/// A database's address without its password.
+pub fn shown(address: &str) -> String {
+    if address.starts_with("sqlite://") {
+        return address.to_owned();
+    }
+    let plain = address.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = plain.split_once("://") else { return "postgres://…".to_owned() };
+    match rest.rsplit_once('@') {
+        Some((user, place)) => {
+            let user = user.split_once(':').map_or_else(|| user.to_owned(), |(user, _)| format!("{user}:…"));
+            format!("{scheme}://{user}@{place}")
         }
-        let plain = self.url.split(['?', '#']).next().unwrap_or_default();
-        let Some((scheme, rest)) = plain.split_once("://") else { return "postgres://…".to_owned() };
-        match rest.rsplit_once('@') {
-            Some((user, place)) => {
-                let user = user.split_once(':').map_or_else(|| user.to_owned(), |(user, _)| format!("{user}:…"));
-                format!("{scheme}://{user}@{place}")
-            }
-            None => plain.to_owned(),
-        }
+        None => plain.to_owned(),
     }
 }
 

@@ -296,6 +296,11 @@ impl<'r> Section<'r> {
         None
     }
 
+    /// A file that will be written. Relative paths count from the configuration's folder.
+    pub(super) fn place(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.text(key).map(|text| self.reader.base.join(text))
+    }
+
     /// A file that can be read now. Relative paths count from the configuration's folder.
     pub(super) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
         let text = self.text(key)?;

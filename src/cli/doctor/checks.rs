@@ -12,7 +12,7 @@ use crate::cli::house;
 use crate::cli::time::short;
 use crate::entra::{Fault, Permissions, SecretError, TokenFault};
 use crate::intake::workspace_one::rest::{Rule, Uem, UemError};
-use crate::store::{Kind, Store, sources};
+use crate::store::{Kind, Store, asking, sources};
 
 /// A clock that is off by more than this is worth a look, though it is still within the skew bound.
 const NOTICEABLE: Duration = Duration::from_secs(30);
@@ -107,8 +107,37 @@ async fn database(report: &mut Report, config: &Config, clock: Clock) {
             report.wrong(about, format!("{kind}, {shown} cannot be written: {}", chain(&error)), fix);
         }
     }
+    if store.kind() == Kind::Postgres {
+        server(report, config, &store, clock).await;
+    }
     heard(report, config, &store, clock).await;
     store.close().await;
+}
+
+/// What the server says of itself. What it must not be, it was refused for when it was opened.
+async fn server(report: &mut Report, config: &Config, store: &Store, clock: Clock) {
+    let about = "database";
+    let asked = async {
+        let mut tx = store.read().await?;
+        let found = asking::database::read(&mut tx).await?;
+        let ours = clock();
+        Ok::<_, crate::store::Error>((found, ours, tx.clock(ours).await?))
+    };
+    let (found, ours, theirs) = match asked.await {
+        Ok(answer) => answer,
+        Err(error) => return report.wrong(about, chain(&error), "look at the server's log"),
+    };
+    if found.encrypted == Some(true) {
+        report.good(about, format!("PostgreSQL {}: safe settings, takes writes, reached over TLS", found.version));
+    } else {
+        let says = format!("PostgreSQL {}: safe settings, takes writes; the way to it is not encrypted", found.version);
+        report.doubt(about, says, "give the server a certificate, and take sslmode out of database.url");
+    }
+    if let Some(note) = found.note {
+        report.doubt(about, note, "set synchronous_standby_names; docs/operations/failover.md says how");
+    }
+    let offset = (theirs - ours).num_microseconds().unwrap_or(i64::MAX);
+    clock_found(report, about, offset, config.policy.clock_skew_seconds);
 }
 
 /// The folder nearest to a file that exists.

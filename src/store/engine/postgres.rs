@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::pool::{MaybePoolConnection, PoolConnection};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Transaction};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -126,6 +126,7 @@ struct Found {
 /// The pool on one run of one server.
 pub(super) struct Current {
     pool: PgPool,
+    hosts: usize,
     address: usize,
     facts: Facts,
     /// Set for good when a connection met something else than that run.
@@ -273,11 +274,6 @@ impl Servers {
         self.addresses.get(address).map_or("", |address| address.shown.as_str())
     }
 
-    /// Where the primary is, for people.
-    pub(super) fn host(&self) -> String {
-        self.shown(self.current().address).to_owned()
-    }
-
     /// A connection of its own to the primary, on which a statement may take as long as it takes.
     pub(super) async fn unhurried(&self) -> Result<PgConnection, Error> {
         let current = self.current();
@@ -287,12 +283,25 @@ impl Servers {
         Ok(connection)
     }
 
+    /// Listens on a connection of its own, until it is lost.
+    pub(super) async fn listener(&self, channel: &str) -> Result<PgListener, Error> {
+        let mut listener = PgListener::connect_with(&self.current().pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(channel).await?;
+        Ok(listener)
+    }
+
     pub(super) async fn close(&self) {
         self.current().pool.close().await;
     }
 }
 
 impl Current {
+    /// How many servers are configured.
+    pub(super) fn hosts(&self) -> usize {
+        self.hosts
+    }
+
     /// Somebody waited in vain: whoever needs a connection next asks the servers first.
     pub(super) fn suspect(&self) {
         self.silent.store(true, Ordering::Relaxed);
@@ -322,7 +331,14 @@ fn current(addresses: &[Address], found: Found, max_connections: u32, statement_
             })
         })
         .connect_lazy_with(addresses[found.address].options.clone());
-    Current { pool, address: found.address, facts: found.facts, over, silent: AtomicBool::new(false) }
+    Current {
+        pool,
+        hosts: addresses.len(),
+        address: found.address,
+        facts: found.facts,
+        over,
+        silent: AtomicBool::new(false),
+    }
 }
 
 /// Asks all servers at once. Of those that take writes the one with the newest timeline counts.
