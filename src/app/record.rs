@@ -40,7 +40,7 @@ const GROUP: usize = 256;
 
 /// How many events have to wait for another group to be begun while one is under way. Fewer share too little of the ten
 /// statements that a group is written by.
-const WORTHWHILE: usize = 32;
+const WORTHWHILE: usize = 8;
 
 /// How many events may wait for a commit before more are refused with 503.
 const QUEUE: usize = 4096;
