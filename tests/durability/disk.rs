@@ -335,12 +335,12 @@ impl Drop for SmallDisk {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_events_and_answers_questions_until_there_is_room() {
     let Some(disk) = SmallDisk::new() else { return };
-    let seed = rounds::seed();
+    let repeat = rounds::seed();
     let url = format!("sqlite://{}", disk.folder.path().join("handover.db").display());
-    let mut site = Site::over(&url, 1, seed, "").await;
+    let mut site = Site::over(&url, 1, repeat, "").await;
     // The log lies on the same disk, and what cannot be logged must not be what ends the program.
     site.log_into(disk.folder.path());
-    let (mut ward, people) = Ward::at(site, seed);
+    let (mut ward, people) = Ward::at(site, repeat);
     let (mut running, took) = ward.site.start().await;
     ward.told.starts.push(took);
     let mut seen = Seen::default();

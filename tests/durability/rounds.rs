@@ -190,7 +190,7 @@ impl Told {
         let mut starts = self.starts.clone();
         starts.sort_unstable();
         println!(
-            "{} kills; start-up median {:?}, longest {:?}; {} attempts in flight at a kill",
+            "{} kills, or moments of a fault that lasted; start-up median {:?}, longest {:?}; {} attempts in flight at a kill",
             self.kills.len(),
             starts[starts.len() / 2],
             starts[starts.len() - 1],
