@@ -189,6 +189,11 @@ impl Error {
         matches!(self.code().as_deref(), Some("1034" | "1290"))
     }
 
+    /// Whether there is no room left on the disk (S2).
+    pub fn is_full(&self) -> bool {
+        matches!(self.code().as_deref(), Some("13" | "53100"))
+    }
+
     /// Ends the process at once if [`Error::is_fatal`]: nothing it could still say or write would be worth anything (S4).
     pub fn end_if_fatal(&self) {
         /// `EX_IOERR` of `sysexits.h`.

@@ -29,6 +29,11 @@ pub(crate) fn rounds() -> u64 {
     number("HANDOVER_KILL_ROUNDS").unwrap_or(ROUNDS)
 }
 
+/// Whether this is the long run, which may wait for leases to run out.
+pub(crate) fn is_long() -> bool {
+    rounds() > ROUNDS
+}
+
 /// Into how many steps the numbers of system calls are swept: two for a hundred rounds.
 pub(crate) fn points() -> u64 {
     (rounds() / 50).max(1)

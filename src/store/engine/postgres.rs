@@ -46,7 +46,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const LOCK: Duration = Duration::from_secs(10);
 
 /// How long a transaction may lie idle: a paused instance loses its locks (S13).
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
+///
+/// Nothing is waited for inside a transaction but the database, so that one which lies idle belongs to somebody who stands
+/// still. Shorter than [`LOCK`]: whoever waits for its rows gets them instead of an error.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 /// How long a connection lives at most, so that a changed certificate or password is met some day.
 const LIFETIME: Duration = Duration::from_secs(1800);
