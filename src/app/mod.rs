@@ -5,6 +5,7 @@
 //! | an event arrives and is written down, and what follows from it | [`receive`], [`record`], [`folding`] |
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
+//! | all instances keep one pace | [`pace`] |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
 //! | whether this is the database that was served on last; the check after a restore; moving to another | [`house`], [`check`], [`moving`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
@@ -16,6 +17,7 @@
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
 pub mod again;
+pub mod bells;
 pub mod check;
 pub mod facts;
 pub mod folding;
@@ -26,6 +28,7 @@ pub mod look;
 pub mod moving;
 pub mod names;
 pub mod operate;
+mod pace;
 pub mod pay;
 pub mod prove;
 pub mod receive;
@@ -147,15 +150,17 @@ pub struct Inner {
     /// This instance, as leases name it.
     pub owner: String,
     /// Rung when there may be something to pay.
-    pub owing: Notify,
+    pub owing: bells::Bell,
     /// Rung when there may be something to look at.
-    pub looking: Notify,
+    pub looking: bells::Bell,
     /// Rung when a stamp may have to be read back.
-    pub proving: Notify,
+    pub proving: bells::Bell,
     /// Rung when the check after a restore may go on.
-    pub checking: Notify,
+    pub checking: bells::Bell,
     /// What is remembered of the house outside of the database.
     pub house: house::Memory,
+    /// Rung with every bell, for whoever tells the other instances.
+    rings: Arc<Notify>,
     /// Rung when whoever led has let the lead go.
     handing_over: Notify,
     /// Whether this instance leads, as far as it knows.
@@ -185,6 +190,10 @@ impl App {
         clock: Clock,
         owner: String,
     ) -> Self {
+        if let Some(entra) = entra.as_ref().filter(|_| store.is_shared()) {
+            entra.share_pace(Arc::new(pace::SharedPace::new(store.clone())));
+        }
+        let bells = bells::Bells::new();
         let (recorder, queue) = record::Recorder::new();
         let sources = sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
         let app = Self {
@@ -195,11 +204,12 @@ impl App {
                 entra,
                 clock,
                 owner,
-                owing: Notify::new(),
-                looking: Notify::new(),
-                proving: Notify::new(),
-                checking: Notify::new(),
+                owing: bells.owing,
+                looking: bells.looking,
+                proving: bells.proving,
+                checking: bells.checking,
                 house: house::Memory::default(),
+                rings: bells.rings,
                 handing_over: Notify::new(),
                 leading: watch::Sender::new(None),
                 share: Mutex::new(pay::Share::ALL),

@@ -28,7 +28,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-pub use engine::{Kind, Settings, Tx};
+pub use engine::{Ear, Kind, Settings, Tx};
 
 /// The database.
 #[derive(Clone)]
@@ -183,6 +183,11 @@ impl Error {
         matches!(self.code().as_deref(), Some("1034" | "1290"))
     }
 
+    /// Whether there is no room left on the disk (S2).
+    pub fn is_full(&self) -> bool {
+        matches!(self.code().as_deref(), Some("13" | "53100"))
+    }
+
     /// Ends the process at once if [`Error::is_fatal`]: nothing it could still say or write would be worth anything (S4).
     pub fn end_if_fatal(&self) {
         /// `EX_IOERR` of `sysexits.h`.
@@ -283,6 +288,14 @@ impl Store {
         self.db.write().await
     }
 
+    /// A connection on which every statement is a transaction of its own.
+    ///
+    /// # Errors
+    /// When no connection is to be had in time.
+    pub async fn autocommit(&self) -> Result<Tx, Error> {
+        self.db.read().await
+    }
+
     /// A connection for reading.
     ///
     /// # Errors
@@ -328,6 +341,22 @@ impl Store {
     /// The file of a SQLite database.
     pub fn file(&self) -> Option<&Path> {
         self.db.file()
+    }
+
+    /// Tells all who listen on this database.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
+        self.db.tell(channel, what).await
+    }
+
+    /// Listens to what others tell. Where nobody else can run, nothing is ever told.
+    ///
+    /// # Errors
+    /// When no connection is to be had in time.
+    pub async fn listen(&self, channel: &str) -> Result<Ear, Error> {
+        self.db.listen(channel).await
     }
 
     /// Closes every connection; the write-ahead log is checkpointed.

@@ -21,6 +21,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, Postgres, SqlSafeStr as _, Sqlite, SqliteConnection, Transaction};
 
 use crate::store::Error;
@@ -117,6 +118,23 @@ enum Pools {
 /// The pools of one database.
 #[derive(Clone)]
 pub(crate) struct Db(Pools);
+
+/// Hears what others tell. A connection that is lost is not made again here.
+pub struct Ear(Option<PgListener>);
+
+impl Ear {
+    /// The next thing that is told.
+    ///
+    /// # Errors
+    /// When the connection is lost. What was told meanwhile is missed.
+    pub async fn next(&mut self) -> Result<String, Error> {
+        let Some(listener) = &mut self.0 else { return std::future::pending().await };
+        match listener.try_recv().await? {
+            Some(told) => Ok(told.payload().to_owned()),
+            None => Err(Error::Database(sqlx::Error::WorkerCrashed)),
+        }
+    }
+}
 
 /// A connection, inside a writing transaction or just for reading.
 pub struct Tx {
@@ -349,6 +367,22 @@ impl Db {
             sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&file.write).await?;
         }
         Ok(())
+    }
+
+    /// Tells all who listen. It is a statement of its own: inside a deed it would make commits wait for each other.
+    pub(crate) async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
+        if let Pools::Postgres(servers) = &self.0 {
+            let (mut connection, _) = servers.acquire().await?;
+            let telling = sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(what).execute(&mut *connection);
+            in_time(servers.limit(), telling).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens to what others tell, on a connection of its own.
+    pub(crate) async fn listen(&self, channel: &str) -> Result<Ear, Error> {
+        let Pools::Postgres(servers) = &self.0 else { return Ok(Ear(None)) };
+        Ok(Ear(Some(servers.listener(channel).await?)))
     }
 
     pub(crate) async fn close(&self) {

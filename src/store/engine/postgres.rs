@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::pool::{MaybePoolConnection, PoolConnection};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Transaction};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -46,7 +46,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const LOCK: Duration = Duration::from_secs(10);
 
 /// How long a transaction may lie idle: a paused instance loses its locks (S13).
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
+///
+/// Nothing is waited for inside a transaction but the database, so that one which lies idle belongs to somebody who stands
+/// still. Shorter than [`LOCK`]: whoever waits for its rows gets them instead of an error.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 /// How long a connection lives at most, so that a changed certificate or password is met some day.
 const LIFETIME: Duration = Duration::from_secs(1800);
@@ -281,6 +284,14 @@ impl Servers {
         let mut connection = timeout(ASK, address.options.connect()).await.map_err(silent)?.map_err(Error::Open)?;
         greet(&mut connection, Duration::ZERO, Duration::ZERO).await?.fit()?;
         Ok(connection)
+    }
+
+    /// Listens on a connection of its own, until it is lost.
+    pub(super) async fn listener(&self, channel: &str) -> Result<PgListener, Error> {
+        let mut listener = PgListener::connect_with(&self.current().pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(channel).await?;
+        Ok(listener)
     }
 
     pub(super) async fn close(&self) {
