@@ -16,12 +16,16 @@ mod ledger;
 mod many;
 #[path = "durability/migrating.rs"]
 mod migrating;
+#[path = "durability/moving.rs"]
+mod moving;
 #[path = "durability/program.rs"]
 mod program;
 #[path = "durability/rounds.rs"]
 mod rounds;
 #[path = "durability/schema.rs"]
 mod schema;
+#[path = "keeping/service.rs"]
+mod service;
 #[path = "durability/stops.rs"]
 mod stops;
 #[path = "durability/strace.rs"]
