@@ -59,7 +59,8 @@ impl App {
             // Whoever stands by reads only, so that it is never in the leader's way.
             let mut tx = self.store.read().await?;
             let now = tx.clock(self.utc()).await?;
-            if leases::read(&mut tx, leases::LEAD).await?.is_some_and(|row| row.until > now && row.holder != self.owner) {
+            if leases::read(&mut tx, leases::LEAD).await?.is_some_and(|row| row.until > now && row.holder != self.owner)
+            {
                 return Ok(None);
             }
         }

@@ -79,9 +79,9 @@ impl Pace for SharedPace {
     }
 
     fn closed_for(&self, lane: Lane) -> BoxFuture<'_, Duration> {
-        Box::pin(
-            async move { self.standing(lane, Duration::ZERO).await.map_or(NO_ANSWER, |standing| span(standing.closed)) },
-        )
+        Box::pin(async move {
+            self.standing(lane, Duration::ZERO).await.map_or(NO_ANSWER, |standing| span(standing.closed))
+        })
     }
 
     fn close(&self, lane: Lane, gap: Duration, wait: Duration) -> BoxFuture<'_, ()> {

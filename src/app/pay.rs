@@ -262,12 +262,7 @@ impl App {
 
     /// Writes the intent down: the attempt, and which revocations it covers. `None` when there is nothing to send any more,
     /// or somebody else sends it.
-    async fn intend(
-        &self,
-        entra: &Entra,
-        person: &PersonRow,
-        before: Option<Moment>,
-    ) -> Result<Option<Intent>, Error> {
+    async fn intend(&self, entra: &Entra, person: &PersonRow, before: Option<Moment>) -> Result<Option<Intent>, Error> {
         let leased = Instant::now();
         let mut tx = self.store.write().await?;
         let rows = revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await?;

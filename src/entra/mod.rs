@@ -328,7 +328,8 @@ impl fmt::Debug for Entra {
 impl Inner {
     /// A read has no effect, so one without an answer is not ambiguous.
     async fn read(&self, path: &str) -> (Answer, Option<Exchange>) {
-        let (mut answer, exchange) = self.call(Lane::Read, Method::GET, path, Uuid::new_v4(), &|| Box::pin(std::future::ready(true))).await;
+        let (mut answer, exchange) =
+            self.call(Lane::Read, Method::GET, path, Uuid::new_v4(), &|| Box::pin(std::future::ready(true))).await;
         if answer.verdict == Verdict::Ambiguous {
             answer.verdict = Verdict::Unavailable(None);
         }

@@ -55,8 +55,7 @@ pub async fn renew(
     now: DateTime<Utc>,
     until: DateTime<Utc>,
 ) -> Result<bool, Error> {
-    const RENEW: &str =
-        "UPDATE leases SET until = $5 WHERE name = $1 AND holder = $2 AND term = $3 AND until > $4";
+    const RENEW: &str = "UPDATE leases SET until = $5 WHERE name = $1 AND holder = $2 AND term = $3 AND until > $4";
     let changed = on!(tx, |c| sqlx::query(RENEW)
         .bind(name)
         .bind(holder)
@@ -86,12 +85,7 @@ pub async fn release(tx: &mut Tx, name: &str, (holder, term): (&str, i64), now: 
 /// Whether a lease is this holder's, and will be until this transaction ends: nobody can take it over meanwhile.
 ///
 /// `ours` is the time where the database has no clock of its own.
-pub async fn is_held(
-    tx: &mut Tx,
-    name: &str,
-    (holder, term): (&str, i64),
-    ours: DateTime<Utc>,
-) -> Result<bool, Error> {
+pub async fn is_held(tx: &mut Tx, name: &str, (holder, term): (&str, i64), ours: DateTime<Utc>) -> Result<bool, Error> {
     // SQLite has one writer: whoever is in a writing transaction has it to themselves.
     let text = tx.either(READ, "SELECT holder, term, until FROM leases WHERE name = $1 FOR SHARE");
     let row: Option<LeaseRow> = on!(tx, |c| sqlx::query_as(text).bind(name).fetch_optional(c).await)?;

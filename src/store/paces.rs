@@ -64,7 +64,7 @@ pub async fn standing(tx: &mut Tx, lane: &str, gap: i64) -> Result<Standing, Err
 /// Closes a lane for so many microseconds. No burst follows.
 pub async fn close(tx: &mut Tx, lane: &str, gap: i64, wait: i64) -> Result<(), Error> {
     const CLOSE: &str = "INSERT INTO paces (lane, next_at, closed_until, throttled, stretch)
-         VALUES ($1, clock_timestamp() + (1000000 + CAST($3 AS bigint)) * interval '1 microsecond',
+         VALUES ($1, clock_timestamp() + (GREATEST(0, 1000000 - CAST($2 AS bigint)) + CAST($3 AS bigint)) * interval '1 microsecond',
              clock_timestamp() + CAST($3 AS bigint) * interval '1 microsecond', 1, 1000)
          ON CONFLICT (lane) DO UPDATE SET
              closed_until = GREATEST(paces.closed_until, excluded.closed_until),

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::Error;
 use crate::custody::Standpoint;
-use crate::store::{Tx, instances};
 use crate::store::engine::{on, row};
+use crate::store::{Tx, instances};
 
 /// How things stand.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
