@@ -1,7 +1,8 @@
 //! The promises that are measured, each against a baseline taken in the same run on the same disk.
 //!
-//! `cargo bench --bench promises` measures all of them; `-- intake graph memory history` select, `-- --quick` makes them small,
-//! and `-- --large` asks the history of ten million custodies. `docs/benchmarks.md` tells what limits each figure.
+//! `cargo bench --bench promises` measures all of them, on SQLite and on PostgreSQL; `-- intake graph memory history instances`
+//! and `sqlite postgres` select, `-- --quick` makes them small, and `-- --large` asks the history of ten million custodies.
+//! `docs/benchmarks.md` tells what limits each figure.
 //!
 //! What would surprise: the load generator, the service and the sandbox share the process and its two cores, so that the
 //! figures are what is left to the service, not what it could do alone. Everything is measured in the temporary folder: set
@@ -15,8 +16,12 @@ mod client;
 mod fleet;
 #[path = "promises/graph.rs"]
 mod graph;
+#[path = "promises/ground.rs"]
+mod ground;
 #[path = "promises/history.rs"]
 mod history;
+#[path = "promises/instances.rs"]
+mod instances;
 #[path = "promises/intake.rs"]
 mod intake;
 #[path = "promises/memory.rs"]
@@ -24,6 +29,7 @@ mod memory;
 #[path = "promises/report.rs"]
 mod report;
 
+use ground::{Ground, Server};
 use report::Report;
 
 /// How much is measured.
@@ -34,40 +40,49 @@ enum Size {
     Large,
 }
 
-const PARTS: [&str; 4] = ["intake", "graph", "memory", "history"];
+const PARTS: [&str; 5] = ["memory", "intake", "graph", "history", "instances"];
+const GROUNDS: [&str; 2] = ["sqlite", "postgres"];
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    if let Some(unknown) = arguments.iter().find(|argument| {
-        !PARTS.contains(&argument.as_str()) && !["--quick", "--large", "--bench"].contains(&argument.as_str())
-    }) {
-        anyhow::bail!("{unknown} is none of {}, --quick, --large", PARTS.join(", "));
+    let known = |argument: &str| {
+        PARTS.contains(&argument)
+            || GROUNDS.contains(&argument)
+            || ["--quick", "--large", "--bench"].contains(&argument)
+    };
+    if let Some(unknown) = arguments.iter().find(|argument| !known(argument)) {
+        anyhow::bail!("{unknown} is none of {}, {}, --quick, --large", PARTS.join(", "), GROUNDS.join(", "));
     }
     let size = match (has("--quick"), has("--large")) {
         (true, _) => Size::Quick,
         (false, true) => Size::Large,
         (false, false) => Size::Full,
     };
-    let all = !PARTS.iter().any(|part| has(part));
+    let chosen = |of: &[&str], one: &str| has(one) || !of.iter().any(|part| has(part));
+    let mut grounds = Vec::new();
+    if chosen(&GROUNDS, "sqlite") {
+        grounds.push(Ground::Sqlite);
+    }
+    if chosen(&GROUNDS, "postgres") {
+        grounds.extend(Server::start()?.map(Ground::Postgres));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut report = Report::default();
-    runtime.block_on(async {
-        // Memory goes first, so that what the others leave behind is not counted.
-        if all || has("memory") {
-            memory::measure(size, &mut report).await?;
+    // Memory goes first, so that what the others leave behind is not counted.
+    for part in PARTS.into_iter().filter(|part| chosen(&PARTS, part)) {
+        for ground in &grounds {
+            runtime.block_on(async {
+                match part {
+                    "memory" => memory::measure(size, ground, &mut report).await,
+                    "intake" => intake::measure(size, ground, &mut report).await,
+                    "graph" => graph::measure(size, ground, &mut report).await,
+                    "history" => history::measure(size, ground, &mut report).await,
+                    _ => instances::measure(size, ground, &mut report).await,
+                }
+            })?;
         }
-        if all || has("intake") {
-            intake::measure(size, &mut report).await?;
-        }
-        if all || has("graph") {
-            graph::measure(size, &mut report).await?;
-        }
-        if all || has("history") {
-            history::measure(size, &mut report).await?;
-        }
-        anyhow::Ok(())
-    })?;
+    }
     println!("{report}");
     Ok(())
 }

@@ -39,6 +39,7 @@ fn every_command_has_help_with_an_example() {
     for command in [
         "serve",
         "doctor",
+        "health",
         "import",
         "who",
         "history",
@@ -257,4 +258,66 @@ fn an_imported_shift_change_is_answered_listed_and_folded_again() {
     assert!(person.out.contains("\"more\": false") && person.out.contains("DMPX7Q2LK1"), "{}", person.out);
     assert!(owed.out.contains("amina.reuter@contoso.example"), "{}", owed.out);
     assert_eq!((replay.code, replay.out.as_str()), (0, "1 devices folded again from 3 events: all as stored\n"));
+}
+
+/// A service that answers `status` to everything, once.
+fn answering(status: &'static str) -> (std::thread::JoinHandle<String>, String) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 1024];
+        let many = stream.read(&mut buffer).unwrap();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 3\r\nconnection: close\r\n\r\nso\n");
+        stream.write_all(answer.as_bytes()).unwrap();
+        String::from_utf8_lossy(&buffer[..many]).lines().next().unwrap_or_default().to_owned()
+    });
+    (served, at)
+}
+
+#[test]
+fn health_asks_where_the_configuration_listens_and_says_it_by_its_exit_code() {
+    for (status, arguments, line, code) in [
+        ("200 OK", &["health"][..], "GET /health/live HTTP/1.1", 0),
+        ("200 OK", &["health", "--ready"], "GET /health/ready HTTP/1.1", 0),
+        ("503 Service Unavailable", &["health", "--ready"], "GET /health/ready HTTP/1.1", 1),
+    ] {
+        let folder = folder();
+        let (served, at) = answering(status);
+        let port = at.rsplit(':').next().unwrap();
+        std::fs::write(folder.path().join("handover.toml"), format!("[server]\nlisten = \"0.0.0.0:{port}\"\n"))
+            .unwrap();
+
+        let ended = run(&folder, arguments);
+
+        assert_eq!((ended.code, served.join().unwrap().as_str()), (code, line), "{}", ended.err);
+        let is = if code == 0 { "is" } else { "is not" };
+        assert!(ended.out.contains(&format!("http://{at}/health/")) && ended.out.contains(is), "{}", ended.out);
+    }
+}
+
+#[test]
+fn health_of_nobody_is_found_wrong_and_told_as_json_too() {
+    let folder = folder();
+    let (served, at) = answering("200 OK");
+    let url = format!("http://{at}");
+    let good = run(&folder, &["health", "--json", "--url", &url]);
+    served.join().unwrap();
+
+    let gone = run(&folder, &["health", "--json", "--url", &url]);
+
+    let read = |out: &str| serde_json::from_str::<serde_json::Value>(out).unwrap();
+    let (said, nothing) = (read(&good.out), read(&gone.out));
+    assert_eq!((good.code, said["good"].as_bool(), said["status"].as_u64()), (0, Some(true), Some(200)));
+    assert_eq!((gone.code, nothing["good"].as_bool(), nothing["status"].as_u64()), (1, Some(false), None));
+    assert!(nothing["says"].as_str().unwrap().starts_with("no answer"), "{nothing}");
+}
+
+#[test]
+fn health_with_a_wrong_configuration_is_misused() {
+    let folder = folder();
+    std::fs::write(folder.path().join("handover.toml"), "[server]\nlisten = 1\n").unwrap();
+
+    assert_eq!(run(&folder, &["health"]).code, 2);
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use handover::sandbox::{Format, Hook, Rule, Sandbox, Settings};
 
 const TARGET: &str = "https://handover.contoso.example/intake/uem";
@@ -86,6 +87,39 @@ async fn an_installation_that_is_right_has_nothing_to_fix() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(!said.contains('✗'), "{said}");
     assert!(sandbox.entra.seen().iter().all(|seen| !seen.effect), "the doctor revokes nobody");
+}
+
+/// A token as a cluster projects it: the sandbox believes what it says.
+fn projected(sandbox: &Sandbox, subject: &str) -> String {
+    let exp = sandbox.entra.now().timestamp() + 600;
+    let says = format!(
+        r#"{{"iss":"https://cluster.example","sub":"{subject}","aud":["api://AzureADTokenExchange"],"exp":{exp}}}"#
+    );
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(says))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_federated_token_will_do_and_one_that_fits_no_credential_is_named() {
+    let sandbox = Sandbox::start(Settings::default()).await.unwrap();
+    sandbox.uem.add_pool_account("stg-ipad");
+    save_rule(&sandbox, &Rule { url: TARGET.to_owned(), active: true, format: Format::Json, check_out_check_in: true });
+    sandbox.entra.trust("https://cluster.example", "system:serviceaccount:handover:handover");
+    let folder = tempfile::tempdir().unwrap();
+    configure(folder.path(), &sandbox, "not the secret");
+    let file = folder.path().join("handover.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("client_secret = \"not the secret\"", "federated_token_file = \"token\"");
+    std::fs::write(&file, text).unwrap();
+    let token = |subject| std::fs::write(folder.path().join("token"), projected(&sandbox, subject)).unwrap();
+
+    token("system:serviceaccount:handover:handover");
+    let (output, said) = doctor(folder.path()).await;
+    assert_eq!(output.status.code(), Some(0), "{said}");
+
+    token("system:serviceaccount:default:default");
+    let (output, said) = doctor(folder.path()).await;
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("700213") && said.contains("compare issuer, subject and audience"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

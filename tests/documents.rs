@@ -145,8 +145,9 @@ fn every_link_to_a_file_leads_to_one() {
 fn every_path_in_the_documents_exists() {
     for (file, text) in documents() {
         for code in code_in(&text) {
-            let ours =
-                ["src/", "tests/", "docs/", "scripts/", "migrations/"].iter().any(|folder| code.starts_with(folder));
+            let ours = ["src/", "tests/", "docs/", "scripts/", "migrations/", "deploy/"]
+                .iter()
+                .any(|folder| code.starts_with(folder));
             let path = code.split(' ').next().unwrap_or_default();
             if ours && !path.contains("NNNN") {
                 assert!(root().join(path).exists(), "{}: {path} is not there", file.display());

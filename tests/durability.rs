@@ -4,9 +4,25 @@
 #![cfg(all(feature = "sandbox", unix))]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[path = "durability/cluster.rs"]
+mod cluster;
+#[path = "durability/disk.rs"]
+mod disk;
 #[path = "durability/kill.rs"]
 mod kill;
+#[path = "durability/ledger.rs"]
+mod ledger;
+#[path = "durability/many.rs"]
+mod many;
+#[path = "durability/migrating.rs"]
+mod migrating;
 #[path = "durability/program.rs"]
 mod program;
+#[path = "durability/rounds.rs"]
+mod rounds;
+#[path = "durability/schema.rs"]
+mod schema;
 #[path = "durability/stops.rs"]
 mod stops;
+#[path = "durability/strace.rs"]
+mod strace;

@@ -429,6 +429,54 @@ async fn a_rotated_secret_is_read_without_a_restart() {
     assert_eq!(sent, [false, true]);
 }
 
+/// A token in the form of a JWT; what it says is Entra's business.
+fn signed(says: &str) -> String {
+    format!("e30.{says}.c2lnbmF0dXJl")
+}
+
+#[tokio::test]
+async fn a_federated_token_is_read_anew_for_every_token_request_and_no_secret_is_sent() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("token");
+    std::fs::write(&file, format!("{}\n", signed("b2xk"))).unwrap();
+    let (login, login_url) = Fake::start([token("first", 3599)]).await;
+    let (_, graph_url) = Fake::start([say(401, ""), done()]).await;
+    let credential = Credential::Federated(file.clone());
+    let entra = entra_with(&Settings { credential, ..settings(&login_url, &graph_url) });
+    entra.token_facts().await.unwrap();
+
+    std::fs::write(&file, signed("bmV3")).unwrap();
+    entra.revoke(AMINA, CALL).await;
+
+    let sent: Vec<String> = login.seen().iter().map(|seen| seen.body.clone()).collect();
+    let kind = "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer";
+    assert_eq!(sent.len(), 2);
+    for (body, says) in sent.iter().zip(["b2xk", "bmV3"]) {
+        assert!(body.ends_with(&format!("&{kind}&client_assertion={}", signed(says))), "{body}");
+        assert!(!body.contains("client_secret"), "{body}");
+    }
+}
+
+#[rstest]
+#[case::empty("")]
+#[case::a_secret("hush")]
+#[case::several("e30.e30.c2ln e30.e30.c2ln")]
+#[case::endless(&"a.".repeat(20_000))]
+#[tokio::test]
+async fn what_is_no_federated_token_is_not_sent(#[case] text: &str) {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("token");
+    std::fs::write(&file, text).unwrap();
+    let (_, graph_url) = Fake::start([done()]).await;
+    let (login, login_url) = Fake::start([token("first", 3599)]).await;
+    let entra = entra_with(&Settings { credential: Credential::Federated(file), ..settings(&login_url, &graph_url) });
+
+    let fault = entra.token_facts().await.unwrap_err();
+
+    assert!(fault.to_string().contains("entra.federated_token_file holds no token"), "{fault}");
+    assert_eq!(login.hits(), 0);
+}
+
 #[tokio::test]
 async fn a_missing_secret_file_is_a_fault_of_ours_that_says_where() {
     let (_, graph_url) = Fake::start([done()]).await;

@@ -28,6 +28,8 @@ struct Schema {
     tables: BTreeMap<String, Table>,
     /// The whole statement of each index, by name.
     indexes: BTreeMap<String, String>,
+    /// The columns of each view, by the view's name on SQLite.
+    views: BTreeMap<String, String>,
     /// Statements of any other kind, in order.
     others: Vec<String>,
 }
@@ -76,9 +78,10 @@ fn statements(text: &str) -> Vec<String> {
 /// How a table of PostgreSQL says that it lies by the month. SQLite has nothing of the kind.
 const BY_MONTH: &str = " PARTITION BY RANGE (id)";
 
-/// Whether a statement only moves rows of PostgreSQL into their partitions.
-fn is_about_partitions(statement: &str) -> bool {
-    statement.contains(" PARTITION OF ")
+/// Whether a statement is about what only PostgreSQL has: partitions, and the rows that move into them, and schemas.
+fn is_only_for_postgres(statement: &str) -> bool {
+    statement == "CREATE SCHEMA reporting"
+        || statement.contains(" PARTITION OF ")
         || statement.contains(" DROP CONSTRAINT ")
         || (statement.starts_with("INSERT INTO ") && statement.ends_with("_before"))
 }
@@ -104,7 +107,7 @@ fn parts(list: &str) -> Vec<String> {
 
 impl Schema {
     fn take_in(&mut self, statement: &str) {
-        if is_about_partitions(statement) {
+        if is_only_for_postgres(statement) {
             return;
         }
         if let Some(rest) = statement.strip_prefix("CREATE TABLE ") {
@@ -127,6 +130,12 @@ impl Schema {
         } else if statement.starts_with("CREATE INDEX ") || statement.starts_with("CREATE UNIQUE INDEX ") {
             let name = statement.split(" INDEX ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
             assert!(self.indexes.insert(name.to_owned(), statement.to_owned()).is_none(), "{name} is created twice");
+        } else if let Some(rest) = statement.strip_prefix("CREATE VIEW ") {
+            let (name, rest) = rest.split_once(" (").unwrap();
+            let (columns, _) = rest.split_once(") AS ").unwrap();
+            // SQLite has no schemas.
+            let name = name.replace("reporting.", "reporting_");
+            assert!(self.views.insert(name, columns.to_owned()).is_none(), "a view is created twice");
         } else if let Some(name) = statement.strip_prefix("DROP INDEX ") {
             assert!(self.indexes.remove(name).is_some(), "{name} is dropped, but was never created");
         } else if let Some((name, rest)) =
@@ -175,7 +184,7 @@ fn both_engines_have_the_same_migrations() {
 
 #[test]
 fn the_program_carries_every_migration() {
-    let seam = fs::read_to_string(root().join("src/store/engine.rs")).unwrap();
+    let seam = fs::read_to_string(root().join("src/store/engine/mod.rs")).unwrap();
 
     for engine in ["sqlite", "postgres"] {
         for (name, _) in migrations(engine) {
@@ -202,6 +211,17 @@ fn both_engines_have_the_same_tables_columns_and_checks() {
         }
     }
     assert_eq!(sqlite.others, postgres.others);
+}
+
+#[test]
+fn both_engines_have_the_same_views() {
+    let (sqlite, postgres) = (schema("sqlite").views, schema("postgres").views);
+
+    assert_eq!(
+        sqlite.keys().collect::<Vec<_>>(),
+        ["reporting_custodies", "reporting_devices", "reporting_revocations"]
+    );
+    assert_eq!(sqlite, postgres);
 }
 
 #[test]

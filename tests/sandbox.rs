@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use axum::{Router, body::Bytes, extract::State, routing::any};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use handover::sandbox::{
     CheckInCarries, EmptyList, Fate, Fault, FaultKind, Format, Hook, Lag, Quota, RetryAfter, Route, Rule, Sandbox,
     Settings, TimeForm, UemUserSpec, UserSpec,
@@ -330,6 +331,45 @@ async fn a_bad_token_request_is_refused_with_its_code(
     assert_eq!((said, &error["error_codes"]), (status, &json!([code])));
     for name in ["error", "error_description", "timestamp", "trace_id", "correlation_id"] {
         assert!(error[name].is_string(), "{name}");
+    }
+}
+
+#[rstest]
+#[case::good(json!({}), 200, 0)]
+#[case::of_another_issuer(json!({"iss": "https://elsewhere.example"}), 401, 700_211)]
+#[case::for_another_audience(json!({"aud": "https://vault.example"}), 401, 700_212)]
+#[case::about_somebody_else(json!({"sub": "system:serviceaccount:default:default"}), 401, 700_213)]
+#[case::expired(json!({"exp": 1}), 401, 700_024)]
+#[tokio::test]
+async fn a_federated_token_proves_the_app_when_all_it_says_is_right(
+    #[case] wrong: Value,
+    #[case] status: u16,
+    #[case] code: u32,
+) {
+    let bench = bench().await;
+    let entra = &bench.sandbox.entra;
+    let (issuer, subject) = ("https://cluster.example", "system:serviceaccount:handover:handover");
+    entra.trust(issuer, subject);
+    let mut claims = json!({
+        "iss": issuer, "sub": subject, "aud": ["api://AzureADTokenExchange"],
+        "exp": entra.now().timestamp() + 600,
+    });
+    claims.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+    let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let scope = format!("{}/.default", entra.graph_url());
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", entra.client_id()),
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", &token),
+        ("scope", &scope),
+    ];
+
+    let (said, answer) = bench.token_request(&form).await;
+
+    assert_eq!(said, status, "{answer}");
+    if code != 0 {
+        assert_eq!(answer["error_codes"], json!([code]));
     }
 }
 

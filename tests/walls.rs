@@ -36,10 +36,14 @@ const NOT_PURE: &[&str] = &[
     "eprintln!",
 ];
 
-/// Files that say which engine they run on, and why. All others leave it to `store/engine.rs`.
+/// Files that say which engine they run on, and why. All others leave it to `store/engine`.
 const SAYS_THE_ENGINE: &[(&str, &str)] = &[
-    ("src/store/engine.rs", "it is the seam"),
+    ("src/store/engine/mod.rs", "it is the seam"),
+    ("src/store/engine/sqlite.rs", "it is the seam's one side"),
+    ("src/store/engine/postgres.rs", "it is the seam's other side"),
+    ("src/store/engine/address.rs", "it reads a PostgreSQL URL"),
     ("src/store/paces.rs", "only several instances need a pace that is kept in the database"),
+    ("src/store/asking/database.rs", "it names the database to a person"),
     ("src/store/mod.rs", "it shows the seam's `Kind` to other rooms"),
     ("src/cli/doctor/checks.rs", "it names the database to a person"),
     ("src/app/run.rs", "on SQLite nobody else can run, so what is in flight at the start was left behind"),

@@ -4,13 +4,14 @@
 //! makes a revocation owed and is told in the audit history twice.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use handover::cli::config::Config;
 use handover::cli::house;
 use handover::cli::serve::Service;
+
+use crate::ground::Plot;
 
 /// How many devices and people there are.
 pub(crate) const DEVICES: u64 = 2000;
@@ -36,29 +37,40 @@ impl Fleet {
 
     /// The hand-over of a device, as the UEM posts it.
     pub(crate) fn event(self, device: u64, round: u64) -> Bytes {
-        let at = self.begin + TimeDelta::seconds(round.cast_signed()) + TimeDelta::microseconds(device.cast_signed());
-        handed_over(device, Self::holder(device, round), at)
+        handed_over(device, Self::holder(device, round), self.at(device, round))
     }
+
+    /// When that hand-over happened.
+    pub(crate) fn at(self, device: u64, round: u64) -> DateTime<Utc> {
+        self.begin + TimeDelta::seconds(round.cast_signed()) + TimeDelta::microseconds(device.cast_signed())
+    }
+}
+
+/// The serial number of a device.
+pub(crate) fn serial(device: u64) -> String {
+    format!("DMPX{device:06}")
 }
 
 /// The body that the UEM posts when a device goes to a person.
 pub(crate) fn handed_over(device: u64, person: u64, at: DateTime<Utc>) -> Bytes {
+    let serial = serial(device);
     let time = at.format("%Y-%m-%dT%H:%M:%S%.6fZ");
     Bytes::from(format!(
-        r#"{{"EventId":9001,"EventType":"Check Out","DeviceId":{device},"DeviceFriendlyName":"iPad {device:06}","EnrollmentEmailAddress":"person{person:06}@contoso.example","EnrollmentUserName":"person{person:06}@contoso.example","EventTime":"{time}","EnrollmentStatus":"Enrolled","CompromisedStatus":"","CompromisedTimeStamp":"{time}","ComplianceStatus":"Compliant","PhoneNumber":"","Udid":"00008103{device:016X}","SerialNumber":"DMPX{device:06}","MACAddress":"000000000000","DeviceIMEI":"","EnrollmentUserId":{person},"AssetNumber":"W{device:06}","Platform":"Apple","OperatingSystem":"18.3.1","Ownership":"CorporateShared","SIMMCC":"","CurrentMCC":"","OrganizationGroupName":"Contoso Clinics","DeviceUUID":"5e0d4f0b-7f5e-4d0e-9b57-{device:012x}","EnrollmentUserUUID":"c7a4e9f2-25d1-4a6f-8a58-{person:012x}"}}"#
+        r#"{{"EventId":9001,"EventType":"Check Out","DeviceId":{device},"DeviceFriendlyName":"iPad {device:06}","EnrollmentEmailAddress":"person{person:06}@contoso.example","EnrollmentUserName":"person{person:06}@contoso.example","EventTime":"{time}","EnrollmentStatus":"Enrolled","CompromisedStatus":"","CompromisedTimeStamp":"{time}","ComplianceStatus":"Compliant","PhoneNumber":"","Udid":"00008103{device:016X}","SerialNumber":"{serial}","MACAddress":"000000000000","DeviceIMEI":"","EnrollmentUserId":{person},"AssetNumber":"W{device:06}","Platform":"Apple","OperatingSystem":"18.3.1","Ownership":"CorporateShared","SIMMCC":"","CurrentMCC":"","OrganizationGroupName":"Contoso Clinics","DeviceUUID":"5e0d4f0b-7f5e-4d0e-9b57-{device:012x}","EnrollmentUserUUID":"c7a4e9f2-25d1-4a6f-8a58-{person:012x}"}}"#
     ))
 }
 
-/// A service on a fresh SQLite database, in shadow mode unless `entra` says how to reach a directory.
-pub(crate) async fn service(folder: &Path, entra: &str) -> anyhow::Result<Service> {
-    let text = format!(
+/// What the service is told: where its database is, in shadow mode unless `entra` says how to reach a directory.
+pub(crate) fn text(url: &str, ports: (u16, u16), entra: &str) -> String {
+    let (api, intake) = ports;
+    format!(
         r#"
 [server]
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:{api}"
 [intake]
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:{intake}"
 [database]
-url = "sqlite://handover.db"
+url = "{url}"
 {entra}
 [policy]
 writes_per_second = 20
@@ -69,8 +81,12 @@ username = "handover"
 passwords = ["benchmark"]
 upn_from = "user_name"
 "#
-    );
-    Service::start(&Config::read(&text, folder, &BTreeMap::new())?).await
+    )
+}
+
+/// A service in this process.
+pub(crate) async fn service(plot: &Plot, entra: &str) -> anyhow::Result<Service> {
+    Service::start(&Config::read(&text(&plot.url, (0, 0), entra), plot.folder(), &BTreeMap::new())?).await
 }
 
 /// Takes events in without HTTP, some hundred at a time.

@@ -11,6 +11,7 @@ use handover::sandbox::{Route, Sandbox, Settings};
 
 use crate::client::Client;
 use crate::fleet::{handed_over, service};
+use crate::ground::Ground;
 use crate::report::{Report, Spread};
 use crate::{Size, bare};
 
@@ -22,9 +23,9 @@ const PEOPLE: u64 = 50;
 
 /// # Errors
 /// When the sandbox or the service cannot be started, or a revocation does not arrive.
-pub(crate) async fn measure(size: Size, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn measure(size: Size, ground: &Ground, report: &mut Report) -> anyhow::Result<()> {
     let rounds = if size == Size::Quick { 3 } else { 7 };
-    let folder = tempfile::tempdir()?;
+    let plot = ground.plot().await?;
     let sandbox = Sandbox::start(Settings { plain_http: true, ..Settings::default() }).await?;
     sandbox.entra.set_quota(None);
     let people: Vec<_> = (0..PEOPLE)
@@ -38,7 +39,7 @@ pub(crate) async fn measure(size: Size, report: &mut Report) -> anyhow::Result<(
         sandbox.entra.login_url(),
         sandbox.entra.graph_url(),
     );
-    let service = service(folder.path(), &entra).await?;
+    let service = service(&plot, &entra).await?;
     let mut client = Client::connect(service.intake, "/intake/uem").await?;
 
     let mut sent: HashMap<_, Vec<DateTime<Utc>>> = HashMap::new();
@@ -73,21 +74,21 @@ pub(crate) async fn measure(size: Size, report: &mut Report) -> anyhow::Result<(
     let body = handed_over(1, 1, DateTime::default());
     let took = Spread::of(took);
     let trips = bare::round_trips(&body, 300, PAUSE / 6).await?;
-    let commits = bare::commits(folder.path(), &body, 300, PAUSE / 6).await?;
+    let commits = bare::commits(plot.folder(), &body, 300, PAUSE / 6).await?;
     let ratio = |mine: Duration, bare: Duration| Some(mine.as_secs_f64() / bare.as_secs_f64());
     report.line(
-        "event to Graph call, in round trips",
+        &format!("{}: event to Graph call, in round trips", ground.name()),
         &took.to_string(),
         &format!("{trips} a round trip"),
         ratio(took.percentile(99), trips.percentile(99)),
         "≤ 5 (p99)",
     );
     report.line(
-        "event to Graph call, in bare commits",
+        &format!("{}: event to Graph call, in bare commits", ground.name()),
         &took.to_string(),
-        &format!("{commits} a commit"),
+        &format!("{commits} a commit of SQLite"),
         ratio(took.percentile(99), commits.percentile(99)),
         "—",
     );
-    Ok(())
+    plot.clear().await
 }

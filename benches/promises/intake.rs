@@ -1,54 +1,55 @@
 //! Durable intake over HTTP: single-event posts, each answered after everything that it causes was committed.
 //!
-//! Each level runs on a fresh database in which every device has a holder and everybody is known. The baseline commits as many
-//! rows at once as the commit groups had; their sizes stand in the revocations, which carry the moment of their group.
+//! Each level runs on a fresh database in which every device has a holder and everybody is known. The baseline writes one row
+//! of the same size per event and does nothing else. On SQLite it commits as many rows at once as the commit groups had; their
+//! sizes stand in the revocations, which carry the moment of their group. On PostgreSQL it is `pgbench` with as many clients
+//! as there were connections, each row a transaction of its own.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use handover::store::Tx;
-use sqlx::{Connection as _, SqliteConnection};
 
 use crate::client::Client;
 use crate::fleet::{DEVICES, Fleet, assemble, service};
+use crate::ground::Ground;
 use crate::report::{Report, Spread, rate};
 use crate::{Size, bare};
 
 /// # Errors
 /// When the service cannot be started or does not answer as it should.
-pub(crate) async fn measure(size: Size, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn measure(size: Size, ground: &Ground, report: &mut Report) -> anyhow::Result<()> {
     let span = Duration::from_secs(if size == Size::Quick { 3 } else { 15 });
     for connections in [1, 16, 64] {
-        level(connections, span, report).await?;
+        level(connections, span, ground, report).await?;
     }
     Ok(())
 }
 
-async fn level(connections: u64, span: Duration, report: &mut Report) -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
-    let service = service(folder.path(), "").await?;
+async fn level(connections: u64, span: Duration, ground: &Ground, report: &mut Report) -> anyhow::Result<()> {
+    let plot = ground.plot().await?;
+    let service = service(&plot, "").await?;
     let fleet = Fleet::new();
     assemble(&service, fleet).await?;
     let began = service.app.utc();
 
     let started = Instant::now();
-    let senders: Vec<_> = (0..connections)
-        .map(|first| tokio::spawn(send(service.intake, fleet, (first, connections), started + span)))
-        .collect();
-    let mut answered = Vec::new();
-    for sender in senders {
-        answered.append(&mut sender.await??);
-    }
+    let answered = post(&[service.intake], fleet, connections, started + span).await?;
     let (count, took) = (answered.len(), started.elapsed());
-    let groups = groups(folder.path(), began).await?;
+    let groups = plot.groups(began).await?;
     written(&mut service.app.store.read().await?, count).await?;
     service.stop().await?;
 
     let body: Bytes = fleet.event(0, 0);
-    let bare = bare::rows_per_second(folder.path(), &body, &groups, span / 3).await?;
+    let bare = match ground {
+        Ground::Sqlite => bare::rows_per_second(plot.folder(), &body, &groups, span / 3).await?,
+        Ground::Postgres(server) => server.rows_per_second(&body, connections, span / 3).await?,
+    };
+    plot.clear().await?;
     let measured = rate(count, took);
     report.line(
-        &format!("durable intake, {connections} connections"),
+        &format!("{}: durable intake, {connections} connections", ground.name()),
         &format!("{measured:.0} events/s, {}, {:.1} events a commit", Spread::of(answered), mean(&groups)),
         &format!("{bare:.0} rows/s"),
         Some(measured / bare),
@@ -57,9 +58,27 @@ async fn level(connections: u64, span: Duration, report: &mut Report) -> anyhow:
     Ok(())
 }
 
+/// Posts over so many connections, spread evenly over the instances, until the time is over. Says how long each answer took.
+pub(crate) async fn post(
+    to: &[SocketAddr],
+    fleet: Fleet,
+    connections: u64,
+    until: Instant,
+) -> anyhow::Result<Vec<Duration>> {
+    let senders: Vec<_> = (0..connections)
+        .zip(to.iter().cycle())
+        .map(|(first, to)| tokio::spawn(send(*to, fleet, (first, connections), until)))
+        .collect();
+    let mut answered = Vec::new();
+    for sender in senders {
+        answered.append(&mut sender.await??);
+    }
+    Ok(answered)
+}
+
 /// Hands on the devices of one connection, one after the other, until the time is over.
 async fn send(
-    to: std::net::SocketAddr,
+    to: SocketAddr,
     fleet: Fleet,
     (first, step): (u64, u64),
     until: Instant,
@@ -80,17 +99,8 @@ async fn send(
     Ok(answered)
 }
 
-/// How many events each commit had, in order.
-async fn groups(folder: &std::path::Path, began: chrono::DateTime<chrono::Utc>) -> anyhow::Result<Vec<usize>> {
-    const GROUPS: &str = "SELECT COUNT(*) FROM revocations WHERE owed_at > $1 GROUP BY owed_at ORDER BY owed_at";
-    let url = format!("sqlite://{}", folder.join("handover.db").display());
-    let mut connection = SqliteConnection::connect(&url).await?;
-    let sizes: Vec<i64> = sqlx::query_scalar(GROUPS).bind(began).fetch_all(&mut connection).await?;
-    sizes.into_iter().map(|size| Ok(usize::try_from(size)?)).collect()
-}
-
 /// Holds the service to it: as many revocations are owed as events were answered, and as many as devices before.
-async fn written(tx: &mut Tx, answered: usize) -> anyhow::Result<()> {
+pub(crate) async fn written(tx: &mut Tx, answered: usize) -> anyhow::Result<()> {
     let counts = handover::store::revocations::counts(tx).await?;
     let owed: i64 = counts.iter().map(|(_, count)| count).sum();
     let expected = answered + usize::try_from(DEVICES)?;
@@ -98,6 +108,7 @@ async fn written(tx: &mut Tx, answered: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How many events a commit had.
 fn mean(groups: &[usize]) -> f64 {
     rate(groups.iter().sum(), Duration::from_secs(u64::try_from(groups.len().max(1)).unwrap_or(u64::MAX)))
 }

@@ -1,18 +1,20 @@
-//! Memory does not grow with history: the resident set after so many events, all of them kept.
+//! Memory does not grow with history: the resident set after so many events, all of them kept. The same run says how much of
+//! the disk a hand-over takes, indexes and audit entries included.
 
 use crate::Size;
 use crate::fleet::{DEVICES, Fleet, service, tell};
+use crate::ground::Ground;
 use crate::report::Report;
 
 /// # Errors
 /// When the service cannot be started or does not take the events.
-pub(crate) async fn measure(size: Size, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn measure(size: Size, ground: &Ground, report: &mut Report) -> anyhow::Result<()> {
     let marks = match size {
         Size::Quick => [5_000, 20_000],
         Size::Full | Size::Large => [100_000, 1_000_000],
     };
-    let folder = tempfile::tempdir()?;
-    let service = service(folder.path(), "").await?;
+    let plot = ground.plot().await?;
+    let service = service(&plot, "").await?;
     let fleet = Fleet::new();
     let mut resident = Vec::new();
     let mut told = 0;
@@ -30,8 +32,17 @@ pub(crate) async fn measure(size: Size, report: &mut Report) -> anyhow::Result<(
         }
     }
     service.stop().await?;
+    let bytes = plot.bytes().await? / u64::try_from(told)?;
+    plot.clear().await?;
     report.line(
-        &format!("memory after {} events", marks[1]),
+        &format!("{}: disk after {told} events", ground.name()),
+        &format!("{bytes} bytes a hand-over"),
+        "—",
+        None,
+        "—",
+    );
+    report.line(
+        &format!("{}: memory after {} events", ground.name(), marks[1]),
         &format!("{:.0} MiB", resident[1]),
         &format!("{:.0} MiB after {} events", resident[0], marks[0]),
         Some(resident[1] / resident[0]),

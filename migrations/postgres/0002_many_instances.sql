@@ -10,7 +10,8 @@ CREATE TABLE house (
     state        text NOT NULL CHECK (state IN ('open', 'checking', 'sealed')),
     why          text,                  -- why it is not open
     restored_at  timestamptz,                  -- what happened before this may have been answered by what a restore forgot
-    changed_at   timestamptz NOT NULL
+    changed_at   timestamptz NOT NULL,
+    former       jsonb NOT NULL DEFAULT '[]' -- the epochs before this one: who remembers one of them has seen less
 );
 
 -- Who may do what only one may do at a time. The term counts the holders, and fences what they write.
@@ -123,3 +124,8 @@ CREATE INDEX audit_by_person ON audit (person_id, at, id) WHERE person_id IS NOT
 
 -- What was folded while its account was being decided elsewhere is found by this.
 CREATE INDEX custodies_unknown ON custodies (account_id, started_at) WHERE holder = 'unknown' AND account_id IS NOT NULL;
+
+-- What is open now is found by the device that has it: the index over all custodies changed with every hand-over, and kept
+-- the row that ends from being rewritten in its place.
+DROP INDEX custodies_open_by_person;
+ALTER TABLE custodies SET (fillfactor = 90);

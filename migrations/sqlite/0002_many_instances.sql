@@ -10,7 +10,8 @@ CREATE TABLE house (
     state        TEXT NOT NULL CHECK (state IN ('open', 'checking', 'sealed')),
     why          TEXT,                  -- why it is not open
     restored_at  TEXT,                  -- what happened before this may have been answered by what a restore forgot
-    changed_at   TEXT NOT NULL
+    changed_at   TEXT NOT NULL,
+    former       TEXT NOT NULL DEFAULT '[]' -- the epochs before this one: who remembers one of them has seen less
 ) STRICT;
 
 -- Who may do what only one may do at a time. The term counts the holders, and fences what they write.
@@ -57,3 +58,6 @@ ALTER TABLE looks ADD COLUMN unlisted INTEGER NOT NULL DEFAULT FALSE;
 
 -- What was folded while its account was being decided elsewhere is found by this.
 CREATE INDEX custodies_unknown ON custodies (account_id, started_at) WHERE holder = 'unknown' AND account_id IS NOT NULL;
+
+-- What is open now is found by the device that has it: the index over all custodies changed with every hand-over.
+DROP INDEX custodies_open_by_person;

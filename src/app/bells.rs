@@ -59,6 +59,7 @@ pub(crate) struct Bells {
     pub(crate) owing: Bell,
     pub(crate) looking: Bell,
     pub(crate) proving: Bell,
+    pub(crate) checking: Bell,
     pub(crate) rings: Arc<Notify>,
 }
 
@@ -66,13 +67,19 @@ impl Bells {
     pub(crate) fn new() -> Self {
         let rings = Arc::new(Notify::new());
         let bell = |name| Bell { name, here: Notify::new(), rung: AtomicBool::new(false), rings: Arc::clone(&rings) };
-        Self { owing: bell("owing"), looking: bell("looking"), proving: bell("proving"), rings }
+        Self {
+            owing: bell("owing"),
+            looking: bell("looking"),
+            proving: bell("proving"),
+            checking: bell("checking"),
+            rings,
+        }
     }
 }
 
 impl App {
-    fn bells(&self) -> [&Bell; 3] {
-        [&self.owing, &self.looking, &self.proving]
+    fn bells(&self) -> [&Bell; 4] {
+        [&self.owing, &self.looking, &self.proving, &self.checking]
     }
 
     /// Tells the other instances what was rung here.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::app::{HANDOVER, Inner, names};
 use crate::custody::{
     AccountId, Custody, Departure, Event, EventId, Folded, Holder, How, Moment, Oddity, Owed, PersonId, Reason,
-    Standing, Standpoint, State, Subject, What, Why, first_state, fold, hold_if_not_in_inventory,
+    Standing, Standpoint, State, Subject, What, Why, first_state, fold, hold_if_not_in_inventory, hold_if_restored,
 };
 use crate::store::accounts::StandingRow;
 use crate::store::audit::Entry;
@@ -22,7 +22,7 @@ use crate::store::recording::{CustodyRow, DeviceRow, FoldedEvent};
 use crate::store::revocations::RevocationRow;
 use crate::store::snapshot::{Snapshot, known_name};
 use crate::store::times::{moment, utc};
-use crate::store::{Error, Tx, accounts, audit, recording, revocations};
+use crate::store::{Error, Tx, accounts, audit, months, recording, revocations};
 
 /// What stands in the note of a revocation whose reason went away before it was sent.
 pub const REASON_GONE: &str = "a late event or a new fact took its reason away before anything was sent";
@@ -188,6 +188,7 @@ pub fn revocation_row(
         first_state(owed.subject, moment(received_at).since(owed.exposed_from), app.rules.act_within, app.rules.shadow);
     let can_ask = app.sources.get(&device.source).is_some_and(|source| source.api.is_some());
     let (state, why) = hold_if_not_in_inventory((state, why), !can_ask || device.confirmed_at.is_some());
+    let (state, why) = hold_if_restored((state, why), app.house.was_restored_after(utc(owed.departed_at)));
     let why = why.map(|why| if why == Why::UnknownPerson { standings.trouble(owed.subject) } else { why });
     let (person_id, account_id) = subject_columns(owed.subject);
     RevocationRow {
@@ -370,7 +371,8 @@ async fn reconcile_owed(
     for owed in &folded.owed {
         let received_at = received.get(&Uuid::from_bytes(owed.because.0)).copied().unwrap_or(now);
         let fresh = revocation_row(app, device, standings, owed, received_at, now);
-        let same = |row: &RevocationRow| row.id == fresh.id;
+        let former = names::former_revocation_id(device.id, fresh.custody_id);
+        let same = |row: &RevocationRow| row.id == fresh.id || row.id == former;
         let moved = |row: &RevocationRow| {
             row.departed_by == fresh.departed_by
                 && (row.person_id, row.account_id) == (fresh.person_id, fresh.account_id)
@@ -385,7 +387,7 @@ async fn reconcile_owed(
                 save(tx, &row).await?;
                 owes |= row.state == Standpoint::Open.name() && before.state != row.state;
             }
-        } else if revocations::load(tx, fresh.id).await?.is_none() {
+        } else if revocations::load(tx, fresh.id).await?.is_none() && revocations::load(tx, former).await?.is_none() {
             entries.push(owed_entry(app, &fresh));
             revocations::owe(tx, std::slice::from_ref(&fresh)).await?;
             owes = true;
@@ -461,6 +463,11 @@ fn revised(app: &Inner, before: &RevocationRow, after: &RevocationRow) -> Entry 
 /// Saves a row that was loaded in this transaction. That somebody else changed it since means: begin again.
 pub async fn save(tx: &mut Tx, row: &RevocationRow) -> Result<(), Error> {
     if revocations::save(tx, row).await? { Ok(()) } else { Err(Error::Overtaken("a revocation")) }
+}
+
+/// The state that a device's kept events are folded from: where older ones were dropped, what they had come to.
+pub async fn origin(tx: &mut Tx, device: Uuid) -> Result<State, Error> {
+    Ok(months::origin(tx, device).await?.map_or_else(State::default, State::from))
 }
 
 /// Moves a device's base forward to `cutoff`, so that folding again stays cheap. Events before it are too late from then on.

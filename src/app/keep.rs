@@ -50,6 +50,7 @@ impl App {
         self.advance_bases(lead).await?;
         self.bound_quarantine(lead).await?;
         self.forget_the_dead(lead).await?;
+        self.tend_history(lead).await?;
         self.listen_for_silence().await
     }
 

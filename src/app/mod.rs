@@ -7,19 +7,25 @@
 //! | all devices are compared with the UEM | [`sweep`] |
 //! | all instances keep one pace | [`pace`] |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
+//! | whether this is the database that was served on last; the check after a restore; moving to another | [`house`], [`check`], [`moving`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
 //! | one instance does what only one may do | [`lead`] |
 //! | clocks, deadlines, old snapshots | [`keep`] |
+//! | what is too old is dropped | [`retain`] |
 //! | everything is folded again and compared | [`replay`] |
 //!
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
+pub mod again;
 pub mod bells;
+pub mod check;
 pub mod facts;
 pub mod folding;
+pub mod house;
 pub mod keep;
 pub mod lead;
 pub mod look;
+pub mod moving;
 pub mod names;
 pub mod operate;
 mod pace;
@@ -28,12 +34,16 @@ pub mod prove;
 pub mod receive;
 pub mod record;
 pub mod replay;
+pub mod retain;
 pub mod run;
 pub mod settle;
 pub mod sweep;
 pub mod tokens;
 
+pub(crate) use again::again;
+
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,7 +56,7 @@ use crate::entra::Entra;
 use crate::intake::workspace_one::rest::Uem;
 use crate::intake::{Door, People, Rules};
 use crate::store::audit::Entry;
-use crate::store::{Error, Store, times};
+use crate::store::{Store, times};
 
 /// Where the time comes from.
 pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
@@ -68,6 +78,8 @@ pub struct Rulebook {
     pub clock_skew: Duration,
     /// How far back snapshots lie.
     pub snapshot_age: Duration,
+    /// For how many months history is kept; absent: for good.
+    pub keep_months: Option<NonZeroU32>,
     /// How many revocations may be under way at once.
     pub workers: usize,
     /// How long one instance may keep an attempt to itself.
@@ -84,6 +96,7 @@ impl Default for Rulebook {
             act_within: Duration::from_secs(24 * 3600),
             clock_skew: Duration::from_secs(300),
             snapshot_age: Duration::from_secs(7 * 24 * 3600),
+            keep_months: NonZeroU32::new(72),
             workers: 8,
             lease: Duration::from_secs(30),
         }
@@ -144,6 +157,10 @@ pub struct Inner {
     pub proving: bells::Bell,
     /// Rung with every bell, for whoever tells the other instances.
     rings: Arc<Notify>,
+    /// Rung when the check after a restore may go on.
+    pub checking: bells::Bell,
+    /// What is remembered of the house outside of the database.
+    pub house: house::Memory,
     /// Rung when whoever led has let the lead go.
     handing_over: Notify,
     /// Whether this instance leads, as far as it knows.
@@ -151,6 +168,7 @@ pub struct Inner {
     /// Which people this instance takes up first.
     share: Mutex<pay::Share>,
     alarms: keep::Alarms,
+    tended: retain::Tended,
     recorder: record::Recorder,
 }
 
@@ -190,10 +208,13 @@ impl App {
                 looking: bells.looking,
                 proving: bells.proving,
                 rings: bells.rings,
+                checking: bells.checking,
+                house: house::Memory::default(),
                 handing_over: Notify::new(),
                 leading: watch::Sender::new(None),
                 share: Mutex::new(pay::Share::ALL),
                 alarms: keep::Alarms::default(),
+                tended: retain::Tended::default(),
                 recorder,
             }),
         };
@@ -225,23 +246,33 @@ impl Inner {
 
     /// An id that sorts by time.
     pub fn new_id(&self) -> Uuid {
-        let micros = u64::try_from(self.now().0).unwrap_or(0);
-        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
-        Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+        id_at(self.now())
     }
 
     /// An audit entry of now.
     pub fn entry(&self, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
-        Entry {
-            id: self.new_id(),
-            at: self.utc(),
-            actor: actor.to_owned(),
-            action,
-            device_id: None,
-            person_id: None,
-            subject: None,
-            detail,
-        }
+        entry_at(self.utc(), actor, action, detail)
+    }
+}
+
+/// An id that sorts by time.
+fn id_at(now: Moment) -> Uuid {
+    let micros = u64::try_from(now.0).unwrap_or(0);
+    let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
+    Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+}
+
+/// An audit entry of a deed that needs no service around it.
+pub(crate) fn entry_at(at: DateTime<Utc>, actor: &str, action: &'static str, detail: serde_json::Value) -> Entry {
+    Entry {
+        id: id_at(times::moment(at)),
+        at,
+        actor: actor.to_owned(),
+        action,
+        device_id: None,
+        person_id: None,
+        subject: None,
+        detail,
     }
 }
 
@@ -251,23 +282,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// A throw of the dice.
 pub(crate) fn dice() -> Dice {
     Dice(rand::random_range(0..=1000))
-}
-
-/// How often what lost a race is begun again before its loop rests (S11).
-const TRIES: u32 = 5;
-
-/// Does a deed, again and again while it loses races: its transaction was rolled back, and a new one sees what the other did.
-pub(crate) async fn again<T, F: Future<Output = Result<T, Error>>>(deed: impl Fn() -> F) -> Result<T, Error> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match deed().await {
-            Err(error) if error.is_passing() && tries < TRIES => {
-                tokio::time::sleep(Duration::from_millis(u64::from(dice().0) / 20 * u64::from(tries))).await;
-            }
-            done => return done,
-        }
-    }
 }
 
 /// The name under which what Handover does by itself stands in the audit history.

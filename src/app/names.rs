@@ -70,8 +70,16 @@ pub fn person_by_upn(upn_key: &str) -> Uuid {
     derived(&[b"person", b"upn", upn_key.as_bytes()])
 }
 
-/// The id of the revocation that answers a custody.
+/// The id of the revocation that answers a custody. It begins with the time that the custody's id begins with, so that
+/// revocations lie by time too.
 pub fn revocation_id(device: Uuid, custody: Uuid) -> Uuid {
+    let mut bytes = digest(&[b"revocation", device.as_bytes(), custody.as_bytes()]);
+    bytes[..6].copy_from_slice(&custody.as_bytes()[..6]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// The id that the first release gave it.
+pub fn former_revocation_id(device: Uuid, custody: Uuid) -> Uuid {
     derived(&[b"revocation", device.as_bytes(), custody.as_bytes()])
 }
 

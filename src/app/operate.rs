@@ -3,11 +3,11 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::{App, folding};
-use crate::custody::Standpoint;
+use crate::app::{App, again, folding};
+use crate::custody::{Standpoint, Why};
 use crate::store::audit::Entry;
 use crate::store::revocations::RevocationRow;
-use crate::store::{Error, Tx, accounts, audit, revocations};
+use crate::store::{Error, Tx, accounts, audit, hold, house, revocations};
 
 /// What a person can do about a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,20 @@ impl Action {
     }
 }
 
+/// How many people one person may release at once (B5).
+pub const AT_ONCE: i64 = 50;
+
+/// What a release of many let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Released {
+    /// People whose revocations were let go.
+    pub people: usize,
+    /// Revocations that were.
+    pub revocations: usize,
+    /// People who still have some that are held for the same reason.
+    pub people_left: i64,
+}
+
 /// Why an action was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum NotDone {
@@ -62,14 +76,29 @@ impl App {
     /// Does what a person decided, and writes down who decided it and why.
     ///
     /// # Errors
-    /// [`NotDone`] says why nothing was changed.
+    /// [`NotDone`] says why nothing was changed, or that the answer of the database was lost and it is not known.
     pub async fn operate(&self, action: Action, id: Uuid, actor: &str, reason: &str) -> Result<(), NotDone> {
+        again(|| async {
+            match self.try_operate(action, id, actor, reason).await {
+                Err(NotDone::Store(error)) => Err(error),
+                done => Ok(done),
+            }
+        })
+        .await?
+    }
+
+    async fn try_operate(&self, action: Action, id: Uuid, actor: &str, reason: &str) -> Result<(), NotDone> {
         let mut tx = self.store.write().await?;
         let Some(mut row) = revocations::load(&mut tx, id).await? else { return Err(NotDone::Unknown(id)) };
         let before = row.state.clone();
         let fits = Standpoint::named(&row.state).is_some_and(|state| action.fits(state));
         if !fits {
             return Err(NotDone::Unfit { state: before });
+        }
+        // Sent while the stamps are still read, it could be sent to somebody whose stamp shows that it was answered.
+        let waits_for_check = action != Action::Waive && row.why.as_deref() == Some(Why::Restored.name());
+        if waits_for_check && house::read(&mut tx).await?.is_some_and(|house| house.state == "checking") {
+            return Err(NotDone::Unfit { state: format!("{before} until the check after the restore is done") });
         }
         let now = self.utc();
         match action {
@@ -100,6 +129,26 @@ impl App {
         self.owing.notify_one();
         self.looking.notify_one();
         Ok(())
+    }
+
+    /// Releases what is held for one reason, of up to [`AT_ONCE`] people, those first who have waited longest.
+    ///
+    /// # Errors
+    /// [`NotDone`] says why; what was released until then stays released.
+    pub async fn release_many(&self, why: Why, actor: &str, reason: &str) -> Result<Released, NotDone> {
+        let mut released = Released { people: 0, revocations: 0, people_left: 0 };
+        let people = hold::held_people(&mut self.store.read().await?, why.name(), AT_ONCE).await?;
+        for person in people {
+            let held = Standpoint::Held.name();
+            let rows = revocations::waiting_for(&mut self.store.read().await?, person, held).await?;
+            for row in rows.iter().filter(|row| row.why.as_deref() == Some(why.name())) {
+                self.operate(Action::Release, row.id, actor, reason).await?;
+                released.revocations += 1;
+            }
+            released.people += 1;
+        }
+        released.people_left = hold::held(&mut self.store.read().await?, why.name()).await?.people;
+        Ok(released)
     }
 
     async fn look_up_again(&self, tx: &mut Tx, row: &RevocationRow) -> Result<(), Error> {

@@ -140,6 +140,9 @@ impl App {
         limit: i64,
         under_way: &HashSet<Uuid>,
     ) -> Result<(Vec<(AttemptRow, Uuid)>, Vec<Uuid>), Error> {
+        if !self.house_is_open().await? {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let left_behind = self.take_over(under_way).await?;
         let share = *self.share.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, limit) = (self.utc(), limit.saturating_mul(i64::try_from(share.of).unwrap_or(1)));
@@ -176,7 +179,12 @@ impl App {
             Stamp::Read { guest: true, .. } => {
                 return self.close_all(&person, Standpoint::NotEffective, None).await;
             }
-            Stamp::Read { stamp, .. } => stamp,
+            Stamp::Read { stamp, .. } => {
+                if !self.close_answered(entra, &person, stamp, Standpoint::Open).await?.is_empty() {
+                    return Ok(());
+                }
+                stamp
+            }
             Stamp::Unreadable => None,
             Stamp::Gone => return self.put_off_all(&person, Verdict::Unfound).await,
             Stamp::NotNow(verdict) => return self.put_off_all(&person, verdict).await,
@@ -265,6 +273,9 @@ impl App {
     async fn intend(&self, entra: &Entra, person: &PersonRow, before: Option<Moment>) -> Result<Option<Intent>, Error> {
         let leased = Instant::now();
         let mut tx = self.store.write().await?;
+        if !self.may_send(&mut tx).await? {
+            return Ok(None);
+        }
         let rows = revocations::waiting_for(&mut tx, person.id, Standpoint::Open.name()).await?;
         if rows.is_empty() {
             return Ok(None);

@@ -3,8 +3,8 @@
 //! The promise: when [`App::record`] returns `Ok`, the event, its device, its custodies, what they make owed and the audit
 //! entries are on stable storage, or were before. No network call happens on the way.
 //!
-//! Events of many requests share a commit. One task takes what waits, folds it in memory, and writes it by a handful of
-//! multi-row statements; while it commits, the next group gathers. What waits here has been acknowledged to nobody.
+//! Events of many requests share a commit. A group is what waits when a writer becomes free; it is folded in memory, and written
+//! by a handful of multi-row statements; meanwhile the next one gathers. What waits here has been acknowledged to nobody.
 //!
 //! What would surprise: a group that fails for good is tried again one event at a time, so that one bad event does not
 //! keep its neighbours out.
@@ -18,11 +18,13 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::types::Json;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::app::again::{self, TRIES};
 use crate::app::folding::{self, Standings};
 use crate::app::{App, Inner, Source, names};
-use crate::custody::{Event, EventId, Moment, State, fold};
+use crate::custody::{Custody, Event, EventId, Moment, State, fold};
 use crate::intake::{AccountNames, Class, DeviceNames, Notice};
 use crate::store::accounts::{AccountRow, PersonRow};
 use crate::store::audit::Entry;
@@ -36,11 +38,12 @@ use crate::store::{Error, Tx, accounts, audit, looks, recording, revocations, so
 /// How many events share a commit at most. Twenty columns each stay far below what either engine binds.
 const GROUP: usize = 256;
 
+/// How many events have to wait for another group to be begun while one is under way. Fewer share too little of the ten
+/// statements that a group is written by.
+const WORTHWHILE: usize = 32;
+
 /// How many events may wait for a commit before more are refused with 503.
 const QUEUE: usize = 4096;
-
-/// How often a transaction that lost a race is begun again (S11).
-const TRIES: u32 = 5;
 
 /// Over how many events a source's clock offset is measured (E7).
 const OFFSETS: usize = 50;
@@ -270,21 +273,38 @@ impl App {
     }
 }
 
-/// Writes commit groups for as long as there is an [`App`].
+/// Writes commit groups for as long as there is an [`App`]: one after the other where the database has one writer, else a few
+/// at once. Two groups that concern one device wait for each other at its row.
 pub(crate) async fn write_groups(inner: Weak<Inner>, mut queue: Queue) {
+    let mut under_way = JoinSet::new();
     while let Some(first) = queue.0.recv().await {
         let Some(inner) = inner.upgrade() else { return };
         let app = App::held_by(inner);
         let mut size = first.events.len();
         let mut group = vec![first];
-        while size < GROUP
-            && let Ok(next) = queue.0.try_recv()
-        {
-            size += next.events.len();
-            group.push(next);
+        loop {
+            while size < GROUP
+                && let Ok(next) = queue.0.try_recv()
+            {
+                size += next.events.len();
+                group.push(next);
+            }
+            let is_worth_it = size >= WORTHWHILE && under_way.len() < app.store.writers();
+            if under_way.is_empty() || is_worth_it {
+                break;
+            }
+            // What arrives meanwhile joins the group.
+            tokio::select! {
+                _ = under_way.join_next() => {}
+                Some(next) = queue.0.recv(), if size < GROUP => {
+                    size += next.events.len();
+                    group.push(next);
+                }
+            }
         }
-        write_group(&app, group).await;
+        under_way.spawn(async move { write_group(&app, group).await });
     }
+    under_way.join_all().await;
 }
 
 async fn write_group(app: &App, group: Vec<Waiting>) {
@@ -324,18 +344,14 @@ async fn write_events(app: &App, events: &[Incoming]) -> Result<Vec<Recorded>, E
                 app.looking.notify_one();
                 return Ok(recorded);
             }
-            Err(error) if error.is_passing() && tries < TRIES => {
-                let wait = u64::from(crate::app::dice().0) / 20 * u64::from(tries);
-                tokio::time::sleep(Duration::from_millis(wait)).await;
+            // An event that was written down after all meets its own row (E1).
+            Err(error) if (error.is_passing() || error.is_unsure()) && tries < TRIES => {
+                tokio::time::sleep(again::pause(tries)).await;
             }
             Err(error) => {
                 tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), events = events.len(),
                     "could not write {} events down", events.len());
-                if error.is_fatal() {
-                    // S4: what the disk holds is not known any more. Only a new start finds out.
-                    tracing::error!("the disk did not take a flush; ending at once");
-                    std::process::exit(74);
-                }
+                error.end_if_fatal();
                 return Err(error);
             }
         }
@@ -372,6 +388,10 @@ struct Group<'a> {
     new: HashSet<Uuid>,
     rows: Vec<EventRow>,
     custodies: Vec<CustodyRow>,
+    /// Custodies that had begun before this group, and of which nothing changes but that they end.
+    ended: Vec<CustodyRow>,
+    /// Devices of which more changes than where their fold has come to.
+    renamed: HashSet<Uuid>,
     owed: Vec<RevocationRow>,
     audit: Vec<Entry>,
     odd: Vec<(Uuid, String)>,
@@ -393,6 +413,8 @@ impl<'a> Group<'a> {
             new: HashSet::new(),
             rows: Vec::new(),
             custodies: Vec::new(),
+            ended: Vec::new(),
+            renamed: HashSet::new(),
             owed: Vec::new(),
             audit: Vec::new(),
             odd: Vec::new(),
@@ -447,7 +469,9 @@ impl<'a> Group<'a> {
                 }
             }
             if let Some(row) = self.devices.get_mut(&id).or_else(|| fresh.get_mut(&id)) {
-                learn_names(row, event);
+                if learn_names(row, event) {
+                    self.renamed.insert(id);
+                }
             }
             self.device_of.push(id);
         }
@@ -619,8 +643,12 @@ impl<'a> Group<'a> {
         let rows: Vec<Event> = events.iter().map(|(row, _)| folding::event(row)).collect();
         let folded = fold(head, rows, |account| self.standings.of(account), self.app.rules.policy());
         for custody in &folded.custodies {
-            if Some(*custody) != head.open {
-                self.custodies.push(folding::custody_row(device.id, custody));
+            let row = folding::custody_row(device.id, custody);
+            match head.open {
+                Some(open) if open == *custody => {}
+                // Most of what changes is the end of a custody; writing that alone spares the indexes of the rest.
+                Some(open) if open == (Custody { ended: None, ..*custody }) => self.ended.push(row),
+                Some(_) | None => self.custodies.push(row),
             }
         }
         for owed in &folded.owed {
@@ -663,6 +691,10 @@ impl<'a> Group<'a> {
         // Whatever is left is of an event that was written before it turned out to be odd.
         let odd: Vec<_> = odd.into_iter().collect();
         recording::mark_odd(tx, &odd).await?;
+        let ended = std::mem::take(&mut self.ended);
+        if recording::end_custodies(tx, &ended).await? != ended.len() {
+            return Err(Error::Overtaken("a custody"));
+        }
         recording::save_custodies(tx, &std::mem::take(&mut self.custodies)).await?;
         revocations::owe(tx, &std::mem::take(&mut self.owed)).await
     }
@@ -676,8 +708,10 @@ impl<'a> Group<'a> {
             .filter(|(event, _)| self.new.contains(&event.id))
             .map(|(_, device)| *device)
             .collect();
-        let devices: Vec<_> = self.devices.values().filter(|row| touched.contains(&row.id)).cloned().collect();
-        recording::save_devices(tx, &devices).await?;
+        let touched = self.devices.values().filter(|row| touched.contains(&row.id)).cloned();
+        let (renamed, moved): (Vec<_>, Vec<_>) = touched.partition(|row| self.renamed.contains(&row.id));
+        recording::save_devices(tx, &renamed).await?;
+        recording::move_heads(tx, &moved).await?;
         looks::ask(tx, &self.looks()).await?;
         audit::write(tx, &self.audit).await?;
         self.hear(tx).await
@@ -750,12 +784,14 @@ fn new_device(id: Uuid, source: &str) -> DeviceRow {
     }
 }
 
-/// Takes over the names of an event, unless a newer event named the device already.
-fn learn_names(row: &mut DeviceRow, event: &Incoming) {
+/// Takes over the names of an event, unless a newer event named the device already. Says whether that changed anything.
+fn learn_names(row: &mut DeviceRow, event: &Incoming) -> bool {
     let newest = row.last_event_at.is_none_or(|last| moment(last) <= event.at());
-    let learn = |mine: &mut Option<String>, theirs: &Option<String>| {
-        if theirs.is_some() && (newest || mine.is_none()) {
+    let mut changed = false;
+    let mut learn = |mine: &mut Option<String>, theirs: &Option<String>| {
+        if theirs.is_some() && (newest || mine.is_none()) && mine != theirs {
             mine.clone_from(theirs);
+            changed = true;
         }
     };
     learn(&mut row.serial, &event.device.serial);
@@ -765,10 +801,15 @@ fn learn_names(row: &mut DeviceRow, event: &Incoming) {
     learn(&mut row.name, &event.device.name);
     learn(&mut row.asset_number, &event.device.asset_number);
     learn(&mut row.site, &event.device.site);
-    row.source.clone_from(&event.source);
-    if event.how == "read" {
-        row.confirmed_at = row.confirmed_at.or(Some(utc(event.received_at)));
+    if row.source != event.source {
+        row.source.clone_from(&event.source);
+        changed = true;
     }
+    if event.how == "read" && row.confirmed_at.is_none() {
+        row.confirmed_at = Some(utc(event.received_at));
+        changed = true;
+    }
+    changed
 }
 
 /// The person known by a UPN, added if nobody is.

@@ -1,13 +1,15 @@
 //! Everything is folded again from its stored events and compared with what is stored.
 //!
 //! Custodies are a projection: they may differ from the fold only if somebody changed them by hand, or if a fact about an
-//! account changed after its events had been folded for good (see `facts`).
+//! account changed after its events had been folded for good (see `facts`). Where events were dropped for their age, folding
+//! begins with what they had come to.
 
 use uuid::Uuid;
 
 use crate::app::folding::{self, Standings};
 use crate::app::{App, names};
-use crate::custody::{State, fold};
+use crate::custody::{EventId, fold};
+use crate::store::times::{moment, utc};
 use crate::store::{Error, accounts, recording, revocations};
 
 /// How many devices are taken up at once.
@@ -59,19 +61,22 @@ impl App {
 
     async fn replay_device(&self, device: Uuid, found: &mut Replayed) -> Result<(), Error> {
         let mut tx = self.store.read().await?;
-        let events = recording::events_after(&mut tx, device, None).await?;
+        let origin = folding::origin(&mut tx, device).await?;
+        let after = origin.last.map(|(at, id)| (utc(at), Uuid::from_bytes(id.0)));
+        let events = recording::events_after(&mut tx, device, after).await?;
         let mut standings = Standings::default();
-        let missing = standings.missing(events.iter().filter_map(|row| row.account_id));
+        let missing =
+            standings.missing(events.iter().filter_map(|row| row.account_id).chain(folding::accounts_in(&origin)));
         for some in missing.chunks(500) {
             standings.learn(&accounts::standings(&mut tx, some).await?);
         }
-        let folded = fold(
-            State::default(),
-            events.iter().map(folding::event),
-            |account| standings.of(account),
-            self.rules.policy(),
-        );
-        let stored = recording::custodies_from(&mut tx, device, None).await?;
+        let folded =
+            fold(origin, events.iter().map(folding::event), |account| standings.of(account), self.rules.policy());
+        let mut stored = recording::custodies_from(&mut tx, device, None).await?;
+        // What had ended before the origin cannot be folded again.
+        let begins = origin.open.map(|open| (open.started_at, open.id)).or(origin.last);
+        stored
+            .retain(|row| begins.is_none_or(|begins| (moment(row.started_at), EventId(row.id.into_bytes())) >= begins));
         found.events += events.len() as u64;
         found.custodies += folded.custodies.len() as u64;
         let expected: Vec<_> = folded.custodies.iter().map(|custody| folding::custody_row(device, custody)).collect();

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::bells::Bell;
+use crate::app::house::NotEntered;
 use crate::app::look::Turn;
 use crate::app::sweep::Broken;
 use crate::app::{App, Source, dice};
@@ -23,6 +24,9 @@ const LOOK_ANYWAY: Duration = Duration::from_millis(500);
 
 /// How often house is kept.
 const KEEP_HOUSE: Duration = Duration::from_secs(15);
+
+/// How often the house is looked at, and the witness written: what a restore may forget without being noticed is less.
+const WATCH: Duration = Duration::from_secs(10);
 
 /// How long a loop rests after the database failed.
 const REST: Duration = Duration::from_secs(1);
@@ -98,7 +102,16 @@ impl App {
     }
 
     fn spawn_all(&self, loops: &mut JoinSet<()>, host: &str, stop: &CancellationToken) {
-        let alone = [Loop::Pay, Loop::Prove, Loop::Look, Loop::Keep, Loop::Lead, Loop::BeSeen(host.to_owned())];
+        let alone = [
+            Loop::Pay,
+            Loop::Prove,
+            Loop::Look,
+            Loop::Keep,
+            Loop::Watch,
+            Loop::Check,
+            Loop::Lead,
+            Loop::BeSeen(host.to_owned()),
+        ];
         let among_others = self.store.is_shared().then_some([Loop::Tell, Loop::Listen]);
         for which in alone.into_iter().chain(among_others.into_iter().flatten()) {
             self.spawn(loops, which, stop);
@@ -117,6 +130,8 @@ impl App {
                 Loop::Prove => turns(&stop, &app.proving, "prove", || app.prove()).await,
                 Loop::Look => turns(&stop, &app.looking, "look", || app.look()).await,
                 Loop::Keep => app.keep_house_for_ever(&stop).await,
+                Loop::Watch => app.watch_house_for_ever(&stop).await,
+                Loop::Check => turns(&stop, &app.checking, "check", || app.check_house()).await,
                 Loop::Lead => app.lead_for_ever(&stop).await,
                 Loop::BeSeen(host) => app.be_seen_for_ever(&host, &stop).await,
                 Loop::Tell => app.tell_for_ever(&stop).await,
@@ -141,6 +156,22 @@ impl App {
                 }
             }
             rest(stop, KEEP_HOUSE).await;
+        }
+    }
+
+    async fn watch_house_for_ever(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            match self.watch_house().await {
+                Ok(()) => {}
+                Err(NotEntered::Sealed(why)) => {
+                    tracing::error!("{why}; nothing more can be done here");
+                    stop.cancel();
+                }
+                Err(NotEntered::Store(error)) => {
+                    tracing::warn!(error = %error, "could not look whether the database is still the same");
+                }
+            }
+            rest(stop, WATCH).await;
         }
     }
 
@@ -195,6 +226,8 @@ enum Loop {
     Prove,
     Look,
     Keep,
+    Watch,
+    Check,
     Lead,
     BeSeen(String),
     Tell,
@@ -222,9 +255,7 @@ async fn turns<F: Future<Output = Result<Turn, Error>>>(
                 if !error.is_passing() {
                     tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), "the {name} loop met a database failure");
                 }
-                if error.is_fatal() {
-                    std::process::exit(74);
-                }
+                error.end_if_fatal();
                 rest(stop, REST).await;
             }
         }

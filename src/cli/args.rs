@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use super::time::Asked;
-use crate::custody::Standpoint;
+use crate::custody::{Standpoint, Why};
 use crate::store::tokens::Role;
 
 /// Remembers who holds each shared iPad, and revokes the previous holder's Entra ID tokens when it changes hands.
@@ -39,6 +39,9 @@ pub enum Command {
     /// Check configuration, database, UEM rule, Entra permissions and clocks, and say what to fix
     #[command(after_help = "Example:\n  handover doctor --config handover.toml")]
     Doctor(Doctor),
+    /// Ask a service that runs whether it lives, or is ready; the exit code says so
+    #[command(after_help = "Example:\n  handover health --ready --config /etc/handover/handover.toml")]
+    Health(Health),
     /// Take in events from JSON lines or CSV; stopped, it goes on where it was; repeated, it changes nothing
     #[command(after_help = "Example:\n  handover import --source uem events-2026-02.jsonl events-2026-03.csv")]
     Import(Import),
@@ -60,6 +63,24 @@ pub enum Command {
     /// Fold everything again from the stored events and compare
     #[command(after_help = "Example:\n  handover replay --check")]
     Replay(Replay),
+    /// Write a consistent copy of the database while it is in use, or prove that one can be restored
+    #[command(
+        args_conflicts_with_subcommands = true,
+        arg_required_else_help = true,
+        after_help = "Examples:\n  handover backup --to /var/backups/handover\n  handover backup verify /var/backups/handover/handover-2026-03-02T060000Z.db"
+    )]
+    Backup(Backup),
+    /// Put a backup in the place of the database, or declare that the database was restored
+    #[command(
+        arg_required_else_help = true,
+        after_help = "Examples:\n  handover restore handover-2026-03-02T060000Z.db --replace\n  handover restore --declare --reason \"restored to 14:00\""
+    )]
+    Restore(Restore),
+    /// Move everything to another database, or say how this one stands
+    #[command(
+        after_help = "Example:\n  handover database copy --from sqlite://data/handover.db --to postgres://handover@db/handover"
+    )]
+    Database(Database),
     /// Make, list and void API tokens
     #[command(after_help = "Example:\n  handover token create --role viewer --name dashboard")]
     Token(Token),
@@ -105,6 +126,20 @@ pub struct Doctor {
     /// Look at this machine only; ask neither the UEM nor Entra
     #[arg(long)]
     pub offline: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is asked, and where.
+#[derive(Debug, Clone, Args)]
+pub struct Health {
+    /// Ask whether its database answers too, not only whether it lives
+    #[arg(long)]
+    pub ready: bool,
+    /// The root address of the API. Default: that of server.listen, on this machine
+    #[arg(long, value_name = "URL")]
+    pub url: Option<url::Url>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -212,7 +247,7 @@ pub enum Action {
     Retry(ActionOn),
     /// Send one that is held
     #[command(after_help = "Example:\n  handover revocations release 6f1c… --reason \"the late event was right\"")]
-    Release(ActionOn),
+    Release(Release),
     /// Close one without sending it
     #[command(after_help = "Example:\n  handover revocations waive 6f1c… --reason \"test account\"")]
     Waive(ActionOn),
@@ -229,6 +264,127 @@ pub struct ActionOn {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which ones are released, and why.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("which").required(true))]
+pub struct Release {
+    /// The revocation
+    #[arg(group = "which")]
+    pub id: Option<Uuid>,
+    /// Instead of one: all that are held for this reason, of up to 50 people, those first who have waited longest
+    #[arg(long, group = "which", value_parser = why)]
+    pub why: Option<Why>,
+    /// Why; kept in the audit history
+    #[arg(long, value_parser = reason)]
+    pub reason: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is backed up, and where to.
+#[derive(Debug, Clone, Args)]
+pub struct Backup {
+    /// A file that is not there yet, or a folder, which gets a file named by the time
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub to: Option<PathBuf>,
+    /// For PostgreSQL: let pg_dump write it
+    #[arg(long)]
+    pub pg_dump: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What to do with one that is there
+    #[command(subcommand)]
+    pub action: Option<BackupAction>,
+}
+
+/// What is done with a backup.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BackupAction {
+    /// Restore it to a scratch place and check it there: pages, schema, counts, and a replay of every event
+    #[command(after_help = "Example:\n  handover backup verify handover-2026-03-02T060000Z.db")]
+    Verify {
+        /// The backup
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What is restored, and where to.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("what").required(true))]
+pub struct Restore {
+    /// The backup, of SQLite; PostgreSQL has tools of its own
+    #[arg(group = "what", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The database to put it in the place of. Default: the configured one
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+    /// Put it in the place of a database that is there; that one is kept beside it
+    #[arg(long, requires = "file")]
+    pub replace: bool,
+    /// Declare that the database was restored by other means: nothing is sent until the stamps have been read
+    #[arg(long, group = "what", requires = "reason")]
+    pub declare: bool,
+    /// Say how far the check after a restore is; exit code 1 while it is not done
+    #[arg(long, group = "what")]
+    pub check: bool,
+    /// End the check before it is done; what is held stays held
+    #[arg(long, group = "what", requires = "reason")]
+    pub open: bool,
+    /// Why; kept in the audit history
+    #[arg(long, value_parser = reason)]
+    pub reason: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The database.
+#[derive(Debug, Clone, Args)]
+pub struct Database {
+    /// What to do
+    #[command(subcommand)]
+    pub action: DatabaseAction,
+}
+
+/// What is done with the database.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DatabaseAction {
+    /// Copy everything into an empty database, compare both row by row, seal the old one and open the new one
+    #[command(
+        after_help = "Stopped, it goes on where it was when it is called again.\n\nExample:\n  handover database copy --from sqlite://data/handover.db --to postgres://handover@db/handover"
+    )]
+    Copy {
+        /// The old one; nothing may run on it
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// The new one; empty, or the beginning of the same copy
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say whether the configured database is open, checking or sealed, and why
+    #[command(after_help = "Example:\n  handover database status --json")]
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to a database that was moved away from; the other one must not be served any more
+    #[command(after_help = "Example:\n  handover database unseal --reason \"the new server was given up\"")]
+    Unseal {
+        /// Why; kept in the audit history
+        #[arg(long, value_parser = reason)]
+        reason: String,
+    },
 }
 
 /// How it is replayed.
@@ -300,6 +456,10 @@ pub enum ConfigAction {
 fn standpoint(text: &str) -> Result<Standpoint, String> {
     let names = || Standpoint::ALL.map(Standpoint::name).join(", ");
     Standpoint::named(text).ok_or_else(|| format!("the states are {}", names()))
+}
+
+fn why(text: &str) -> Result<Why, String> {
+    Why::named(text).ok_or_else(|| format!("the reasons are {}", Why::ALL.map(Why::name).join(", ")))
 }
 
 fn role(text: &str) -> Result<Role, String> {

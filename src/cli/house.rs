@@ -1,5 +1,6 @@
 //! From a configuration to a service that is put together and does not run yet.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use anyhow::Context as _;
 use uuid::Uuid;
 
 use crate::app::{App, Clock, Rulebook, Source};
-use crate::cli::config::{self, ApiLogin, Config};
+use crate::cli::config::{self, ApiLogin, Config, Proof};
 use crate::custody::{Moment, RevokeOn};
 use crate::entra::{self, Credential, Entra, SecretSource};
 use crate::intake::workspace_one::rest::{self, Login, Uem};
@@ -22,6 +23,15 @@ pub fn clock() -> Clock {
         let now = chrono::Utc::now();
         Moment(now.timestamp_micros())
     })
+}
+
+/// Opens the configured database.
+///
+/// # Errors
+/// When it cannot be reached, is not safe to use, or the file of its password cannot be read.
+pub async fn store(config: &Config) -> anyhow::Result<Store> {
+    let settings = config.database.settings().context("database.password_file cannot be read")?;
+    Ok(Store::open_with(&settings, &config.base).await?)
 }
 
 /// Puts the service together over a database that is open.
@@ -57,6 +67,7 @@ pub fn rulebook(config: &Config) -> Rulebook {
         act_within: Duration::from_secs(policy.act_within_hours * 3600),
         clock_skew: Duration::from_secs(policy.clock_skew_seconds),
         snapshot_age: Duration::from_secs(policy.snapshot_days * 24 * 3600),
+        keep_months: u32::try_from(config.retention.months).ok().and_then(NonZeroU32::new),
         ..Rulebook::default()
     }
 }
@@ -66,11 +77,12 @@ pub fn rulebook(config: &Config) -> Rulebook {
 /// # Errors
 /// When a trust anchor cannot be read or an address cannot be used.
 pub fn directory(config: &Config, section: &config::Entra) -> anyhow::Result<Entra> {
-    let secret = match &section.client_secret {
-        config::Secret::Given(secret) => SecretSource::Fixed(secret.clone()),
-        config::Secret::File(path) => SecretSource::File(path.clone()),
+    let credential = match &section.proof {
+        Proof::Secret(config::Secret::Given(secret)) => Credential::Secret(SecretSource::Fixed(secret.clone())),
+        Proof::Secret(config::Secret::File(path)) => Credential::Secret(SecretSource::File(path.clone())),
+        Proof::FederatedToken(path) => Credential::Federated(path.clone()),
     };
-    let mut settings = entra::Settings::new(&section.tenant_id, &section.client_id, Credential::Secret(secret));
+    let mut settings = entra::Settings::new(&section.tenant_id, &section.client_id, credential);
     settings.cloud = entra::Cloud::from_name(section.cloud.name()).context("entra.cloud is not one we know")?;
     settings.login_url.clone_from(&section.login_url);
     settings.graph_url.clone_from(&section.graph_url);

@@ -6,14 +6,18 @@
 #![expect(clippy::format_push_string, reason = "what a command prints, it prints once; an allocation more is nothing")]
 
 pub mod args;
+mod backup;
 pub mod config;
 #[cfg(feature = "sandbox")]
 pub mod demo;
 mod doctor;
+mod health;
 pub mod house;
 mod import;
 mod lists;
 mod logging;
+mod moving;
+mod restore;
 mod run;
 #[cfg(test)]
 mod samples;

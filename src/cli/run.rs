@@ -13,17 +13,18 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::args::{
-    Action, ActionOn, Cli, Command, ConfigAction, Doctor, History, Import, Listing, Person, Replay, Revocations, Token,
-    TokenAction, Who,
+    Action, ActionOn, Cli, Command, ConfigAction, Doctor, Health, History, Import, Listing, Person, Release, Replay,
+    Revocations, Token, TokenAction, Who,
 };
 use super::config::{self, Config, LogFormat};
+use super::{backup, doctor, health, house, import, lists, logging, moving, restore, serve, who};
 #[cfg(feature = "sandbox")]
 use super::{demo, sandbox};
-use super::{doctor, house, import, lists, logging, serve, who};
 use crate::app::App;
 use crate::app::operate::{self, NotDone};
 use crate::app::receive::Received;
 use crate::app::record::Refused;
+use crate::custody::Why;
 use crate::store::asking::{self, Page, Paging, Span, custodies, devices, people, revocations};
 use crate::store::tokens;
 use crate::store::{Store, times};
@@ -46,7 +47,7 @@ pub(crate) enum End {
 pub(crate) struct Misused(pub(crate) String);
 
 /// The time.
-fn now() -> DateTime<Utc> {
+pub(super) fn now() -> DateTime<Utc> {
     times::utc(house::clock()())
 }
 
@@ -64,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Sandbox(options) => return sandbox::sandbox(options).await.map(|()| End::Done),
         Command::Config(options) => return configuration(options.action, file, &variables),
         Command::Doctor(options) => return examine(&options, file, &variables).await,
+        Command::Health(options) => return well(&options, file, &variables).await,
         Command::Serve
         | Command::Import(_)
         | Command::Who(_)
@@ -71,6 +73,9 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
         | Command::Person(_)
         | Command::Revocations(_)
         | Command::Replay(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Database(_)
         | Command::Token(_) => {}
     }
     let config = Config::load(file, &variables).map_err(|problems| Misused(problems.to_string()))?;
@@ -86,8 +91,11 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Person(options) => person(&config, &options).await,
         Command::Revocations(options) => owed(&config, options).await,
         Command::Replay(options) => replay(&config, &options).await,
+        Command::Backup(options) => backup::backup(&config, &options).await,
+        Command::Restore(options) => restore::restore(&config, &options).await,
+        Command::Database(options) => moving::database(&config, &options.action).await,
         Command::Token(options) => token(&config, options).await,
-        Command::Serve | Command::Config(_) | Command::Doctor(_) => Ok(End::Done),
+        Command::Serve | Command::Config(_) | Command::Doctor(_) | Command::Health(_) => Ok(End::Done),
         #[cfg(feature = "sandbox")]
         Command::Demo(_) | Command::Sandbox(_) => Ok(End::Done),
     }
@@ -144,6 +152,23 @@ async fn examine(options: &Doctor, file: Option<&Path>, variables: &BTreeMap<Str
     Ok(if report.wrongs() == 0 { End::Done } else { End::Wrong })
 }
 
+async fn well(options: &Health, file: Option<&Path>, variables: &BTreeMap<String, String>) -> anyhow::Result<End> {
+    let root = if let Some(url) = &options.url {
+        url.clone()
+    } else {
+        let config = Config::load(file, variables).map_err(|problems| Misused(problems.to_string()))?;
+        health::address(config.server.listen)?
+    };
+    let question = if options.ready { health::Question::Ready } else { health::Question::Live };
+    let health = health::ask(question, &root).await?;
+    if options.json {
+        json(&health)?;
+    } else {
+        print(&health.told())?;
+    }
+    Ok(if health.good { End::Done } else { End::Wrong })
+}
+
 /// Opens the database of a command that only makes sense with what `serve` has written.
 async fn open(config: &Config) -> anyhow::Result<Store> {
     if let Some(path) = config.database.url.strip_prefix("sqlite://") {
@@ -160,7 +185,7 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
 /// Opens the database, and makes it where there is none.
 async fn create(config: &Config) -> anyhow::Result<Store> {
     let shown = config.database.shown();
-    Store::open(&config.database.url, &config.base).await.with_context(|| format!("the database {shown}"))
+    house::store(config).await.with_context(|| format!("the database {shown}"))
 }
 
 async fn take_in(config: &Config, options: &Import) -> anyhow::Result<End> {
@@ -252,7 +277,7 @@ fn no_device(name: &str) -> End {
     complain(&format!("no device is called {name}"))
 }
 
-fn complain(text: &str) -> End {
+pub(super) fn complain(text: &str) -> End {
     eprintln!("{}", super::text::plain(text));
     End::Wrong
 }
@@ -338,7 +363,13 @@ async fn owed(config: &Config, options: Revocations) -> anyhow::Result<End> {
     if let Some(action) = options.action {
         let (deed, on) = match action {
             Action::Retry(on) => (operate::Action::Retry, on),
-            Action::Release(on) => (operate::Action::Release, on),
+            Action::Release(Release { why: Some(why), reason, json, .. }) => {
+                return release_many(config, &store, why, &reason, json).await;
+            }
+            Action::Release(Release { id, reason, json, .. }) => {
+                let id = id.context("the revocation is missing")?;
+                (operate::Action::Release, ActionOn { id, reason, json })
+            }
             Action::Waive(on) => (operate::Action::Waive, on),
         };
         return act(config, &store, deed, &on).await;
@@ -377,8 +408,25 @@ async fn act(config: &Config, store: &Store, deed: operate::Action, on: &ActionO
     Ok(End::Done)
 }
 
+async fn release_many(config: &Config, store: &Store, why: Why, reason: &str, as_json: bool) -> anyhow::Result<End> {
+    let app = house::app(config, store.clone())?;
+    let released = match app.release_many(why, &actor(), reason).await {
+        Err(refusal @ (NotDone::Unknown(_) | NotDone::Unfit { .. })) => return Ok(complain(&refusal.to_string())),
+        done => done?,
+    };
+    if as_json {
+        json(&released)?;
+    } else {
+        print(&format!(
+            "released {} revocation(s) of {} people; {} people still have some that are held for the same reason\n",
+            released.revocations, released.people, released.people_left
+        ))?;
+    }
+    Ok(End::Done)
+}
+
 /// Who types, for the audit history.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     user.filter(|user| !user.is_empty()).map_or_else(|| "cli".to_owned(), |user| format!("cli:{user}"))
 }
@@ -439,12 +487,12 @@ async fn token(config: &Config, options: Token) -> anyhow::Result<End> {
     }
 }
 
-fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+pub(super) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 /// Prints to standard output. A reader that went away early has had enough.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -17,9 +17,10 @@ use crate::app::run::Ended;
 use crate::app::{App, HANDOVER};
 use crate::cli::config::Config;
 use crate::cli::house;
+use crate::store::asking::database;
 use crate::store::tokens::{self, Role};
 use crate::store::{Claim, Store};
-use crate::web::{self, Site, serve::Limits};
+use crate::web::{self, Site, proxies::Proxies, serve::Limits};
 
 /// How long everything has to come to its end (S20).
 const GRACE: Duration = Duration::from_secs(10);
@@ -50,9 +51,17 @@ impl Service {
     /// # Errors
     /// When the database cannot be opened or is taken, an address is in use, or a secret cannot be read.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        let store = Store::open(&config.database.url, &config.base).await?;
+        let store = house::store(config).await?;
         let claim = store.claim()?;
+        store.recover().await?;
+        if let Some(note) = database::read(&mut store.read().await?).await?.note {
+            tracing::warn!("{note}");
+        }
         let app = house::app(config, store.clone())?;
+        if let Some(witness) = config.database.witness(&config.base) {
+            app.house.keep_witness(witness);
+        }
+        app.enter_house().await?;
         let first_token = first_token(&app).await?;
         let api = bind("server.listen", config.server.listen).await?;
         let intake = bind("intake.listen", config.intake.listen).await?;
@@ -66,10 +75,11 @@ impl Service {
             shadow: config.is_shadow(),
         });
         let stop = CancellationToken::new();
-        let listeners = [
-            tokio::spawn(web::serve::serve(intake, web::intake(Arc::clone(&site)), Limits::default(), stop.clone())),
-            tokio::spawn(web::serve::serve(api, web::api(site), Limits::default(), stop.clone())),
-        ];
+        let proxies = Proxies::new(&config.server.trusted_proxies, config.server.proxy_header);
+        let open = |listener, router| {
+            tokio::spawn(web::serve::serve(listener, router, Limits::default(), proxies.clone(), stop.clone()))
+        };
+        let listeners = [open(intake, web::intake(Arc::clone(&site))), open(api, web::api(site))];
         let loops = tokio::spawn({
             let (app, stop) = (app.clone(), stop.clone());
             async move { app.run(&house::host(), stop).await }
@@ -101,6 +111,9 @@ impl Service {
             loops.await.context("the loops panicked")?.context("the loops could not run")
         })
         .await;
+        if let Err(error) = self.app.leave_house().await {
+            tracing::warn!(error = %error, "could not write down how far the database had come");
+        }
         tokio::time::timeout(GRACE, self.store.close()).await.ok();
         match ended {
             Ok(Ok(Ended::Stopped)) => Ok(()),

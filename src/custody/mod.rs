@@ -10,6 +10,7 @@ mod attempt;
 mod event;
 mod fold;
 mod moment;
+mod restored;
 mod revocation;
 mod verdict;
 
@@ -17,5 +18,8 @@ pub use attempt::{Dice, Step, Tries, after_answer, after_lost_answer, next_read}
 pub use event::{AccountId, Event, EventId, Holder, How, PersonId, Standing, Subject, What};
 pub use fold::{Custody, Departure, Ended, Folded, Known, Leaver, Oddity, Owed, Policy, Reason, RevokeOn, State, fold};
 pub use moment::Moment;
-pub use revocation::{Stamps, Standpoint, Why, answered_by_earlier, first_state, hold_if_not_in_inventory};
+pub use restored::{Claimed, Debt, Doubt, Judgement, Sight, answered_by_stamp, judge};
+pub use revocation::{
+    Stamps, Standpoint, Why, answered_by_earlier, first_state, hold_if_not_in_inventory, hold_if_restored,
+};
 pub use verdict::Verdict;

@@ -114,9 +114,28 @@ pub enum Why {
     Refused,
     /// Its outcome cannot be known: the stamp may not be read.
     Unreadable,
+    /// The database was restored, and the stamp does not show that it was answered meanwhile.
+    Restored,
 }
 
 impl Why {
+    /// Every reason there is.
+    pub const ALL: [Self; 8] = [
+        Self::Late,
+        Self::UnknownDevice,
+        Self::UnknownPerson,
+        Self::SeveralPeople,
+        Self::Forbidden,
+        Self::Refused,
+        Self::Unreadable,
+        Self::Restored,
+    ];
+
+    /// The reason of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.name() == name)
+    }
+
     /// Its name in SQL and JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -127,6 +146,7 @@ impl Why {
             Self::Forbidden => "forbidden",
             Self::Refused => "refused",
             Self::Unreadable => "unreadable",
+            Self::Restored => "restored",
         }
     }
 
@@ -150,6 +170,10 @@ impl Why {
             Self::Refused => "Graph called the request wrong; keep the request id for Microsoft's support, then retry",
             Self::Unreadable => {
                 "the answer was lost and the effect cannot be read; consent to User.Read.All, then release it"
+            }
+            Self::Restored => {
+                "the database was restored from an earlier state, and the person's stamp does not show that it was answered \
+                 since; release it to send it now, or waive it"
             }
         }
     }
@@ -176,6 +200,11 @@ pub fn first_state(
 /// Holds back what an event made owed about a device that the source's inventory does not show (E9).
 pub fn hold_if_not_in_inventory(state: (Standpoint, Option<Why>), shown: bool) -> (Standpoint, Option<Why>) {
     if state.0 == Standpoint::Open && !shown { (Standpoint::Held, Some(Why::UnknownDevice)) } else { state }
+}
+
+/// Holds back what a departure asks for that lies before a restore: it may have been answered by what the restore forgot.
+pub fn hold_if_restored(state: (Standpoint, Option<Why>), before_restore: bool) -> (Standpoint, Option<Why>) {
+    if state.0 == Standpoint::Open && before_restore { (Standpoint::Held, Some(Why::Restored)) } else { state }
 }
 
 /// Whether an attempt that began before a departure was known answers it all the same (R5).

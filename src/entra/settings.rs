@@ -4,7 +4,7 @@
 //! fragment, and the pace is a number. What does not pass is refused with the name of the key and what to write instead.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::zeroize::Zeroize;
@@ -21,6 +21,12 @@ const MOST_WRITES_PER_SECOND: f64 = 1000.0;
 
 /// Longest client secret we read from a file, in bytes. Entra's have about 40.
 const LONGEST_SECRET: u64 = 4096;
+
+/// Longest federated token we read from a file, in bytes. Those of Kubernetes have about 1,200.
+const LONGEST_TOKEN: u64 = 16 * 1024;
+
+/// What an assertion is called in a token request (RFC 7523).
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// One of Microsoft's separate clouds. Tokens and app registrations of one are unknown to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -84,19 +90,33 @@ impl SecretSource {
         match self {
             Self::Fixed(secret) if secret.expose_secret().is_empty() => Err(SecretError::Empty),
             Self::Fixed(secret) => Ok(secret.clone()),
-            Self::File(path) => {
-                let size = tokio::fs::metadata(path).await.map_err(|error| SecretError::Unread(error.kind()))?.len();
-                if size > LONGEST_SECRET {
-                    return Err(SecretError::TooLong);
-                }
-                let mut text =
-                    tokio::fs::read_to_string(path).await.map_err(|error| SecretError::Unread(error.kind()))?;
-                let secret = SecretString::from(text.trim().to_owned());
-                text.zeroize();
-                if secret.expose_secret().is_empty() { Err(SecretError::Empty) } else { Ok(secret) }
-            }
+            Self::File(path) => match read_file(path, LONGEST_SECRET).await {
+                Ok(secret) => Ok(secret),
+                Err(Unreadable::Kind(kind)) => Err(SecretError::Unread(kind)),
+                Err(Unreadable::Empty) => Err(SecretError::Empty),
+                Err(Unreadable::TooLong) => Err(SecretError::TooLong),
+            },
         }
     }
+}
+
+/// Why a file gives nothing to prove ourselves with.
+enum Unreadable {
+    Kind(std::io::ErrorKind),
+    Empty,
+    TooLong,
+}
+
+/// What a file says, without white space around it.
+async fn read_file(path: &Path, longest: u64) -> Result<SecretString, Unreadable> {
+    let size = tokio::fs::metadata(path).await.map_err(|error| Unreadable::Kind(error.kind()))?.len();
+    if size > longest {
+        return Err(Unreadable::TooLong);
+    }
+    let mut text = tokio::fs::read_to_string(path).await.map_err(|error| Unreadable::Kind(error.kind()))?;
+    let secret = SecretString::from(text.trim().to_owned());
+    text.zeroize();
+    if secret.expose_secret().is_empty() { Err(Unreadable::Empty) } else { Ok(secret) }
 }
 
 impl fmt::Debug for SecretSource {
@@ -120,14 +140,22 @@ pub enum SecretError {
     /// This is no client secret.
     #[error("the client secret's file is longer than 4096 bytes; entra.client_secret_file must hold the secret alone")]
     TooLong,
+    /// The file of the federated token could not be read.
+    #[error("the federated token's file cannot be read ({0}); check entra.federated_token_file and what projects it")]
+    NoToken(std::io::ErrorKind),
+    /// This is no token.
+    #[error("entra.federated_token_file holds no token; it must hold one signed token (JWT) alone")]
+    NotAToken,
 }
 
-/// How the app proves itself to Entra. Certificates and federated tokens will be variants beside the secret: each says
-/// which fields it adds to the token request.
+/// How the app proves itself to Entra. Each variant says which fields it adds to the token request.
 #[derive(Debug, Clone)]
 pub enum Credential {
     /// A client secret.
     Secret(SecretSource),
+    /// A token that somebody else has signed and whom the app registration trusts: a federated credential. Whoever projects
+    /// the file replaces it long before it expires, so it is read again at every token request and never kept.
+    Federated(PathBuf),
 }
 
 impl Credential {
@@ -135,8 +163,29 @@ impl Credential {
     pub(crate) async fn proof(&self) -> Result<Vec<(&'static str, SecretString)>, SecretError> {
         match self {
             Self::Secret(source) => Ok(vec![("client_secret", source.read().await?)]),
+            Self::Federated(path) => {
+                let token = read_file(path, LONGEST_TOKEN).await.map_err(|unreadable| match unreadable {
+                    Unreadable::Kind(kind) => SecretError::NoToken(kind),
+                    Unreadable::Empty | Unreadable::TooLong => SecretError::NotAToken,
+                })?;
+                if !is_token(token.expose_secret()) {
+                    return Err(SecretError::NotAToken);
+                }
+                Ok(vec![
+                    ("client_assertion_type", SecretString::from(ASSERTION_TYPE.to_owned())),
+                    ("client_assertion", token),
+                ])
+            }
         }
     }
+}
+
+/// Three parts of base64url, the form of every signed JWT. Whether it is a good one is for Entra to say.
+fn is_token(text: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    text.split('.').count() == 3 && text.split('.').all(part)
 }
 
 /// How we reach Microsoft.

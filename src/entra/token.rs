@@ -85,7 +85,7 @@ pub struct TokenFault {
     pub error_codes: Vec<i64>,
     /// Entra's trace id, for a support case.
     pub trace_id: Option<String>,
-    /// Our side: the secret could not be read.
+    /// Our side: the secret or the federated token could not be read.
     pub secret: Option<SecretError>,
 }
 
@@ -106,7 +106,9 @@ impl TokenFault {
         let what = match self.fault {
             Fault::Unavailable => "the token endpoint does not answer or says later",
             Fault::Misled => "somebody other than Entra answers at the token endpoint",
-            Fault::Credentials => "Entra refuses the app; check entra.tenant_id, entra.client_id and the client secret",
+            Fault::Credentials => {
+                "Entra refuses the app; check entra.tenant_id, entra.client_id and the client secret or federated credential"
+            }
         };
         match &self.error {
             Some(error) => format!("{what} ({error} {})", codes.join(" ")).replace(" )", ")"),

@@ -257,7 +257,8 @@ pub async fn newest_proven(tx: &mut Tx, person: Uuid) -> Result<Option<Proven>, 
 
 /// The custodies of a person that are open now: whom an attempt would interrupt.
 pub async fn open_custodies(tx: &mut Tx, person: Uuid) -> Result<Vec<Uuid>, Error> {
-    const OPEN: &str = "SELECT id FROM custodies WHERE person_id = $1 AND ended_at IS NULL ORDER BY started_at, id";
+    const OPEN: &str = "SELECT c.id FROM devices d JOIN custodies c ON c.device_id = d.id AND c.started_at = d.since
+         WHERE d.holder_person = $1 AND c.person_id = $1 AND c.ended_at IS NULL ORDER BY c.started_at, c.id";
     Ok(on!(tx, |c| sqlx::query_scalar(OPEN).bind(person).fetch_all(c).await)?)
 }
 
@@ -285,4 +286,13 @@ pub async fn newest_effect(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<
         effect.graph_date.or(moved)
     };
     Ok(effects.into_iter().filter_map(at).max())
+}
+
+/// The newest stamp of a person that an attempt has read, before or after its call.
+pub async fn newest_stamp(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<Utc>>, Error> {
+    const STAMPS: &str =
+        "SELECT stamp_before, stamp_after FROM attempts WHERE person_id = $1 ORDER BY began_at DESC LIMIT 10";
+    let stamps: Vec<(Option<DateTime<Utc>>, Option<DateTime<Utc>>)> =
+        on!(tx, |c| sqlx::query_as(STAMPS).bind(person).fetch_all(c).await)?;
+    Ok(stamps.into_iter().flat_map(|(before, after)| [before, after]).flatten().max())
 }

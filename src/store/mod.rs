@@ -8,15 +8,19 @@ pub mod asking;
 pub mod attempts;
 pub mod audit;
 pub mod engine;
+pub mod hold;
 pub mod house;
 pub mod instances;
 pub mod leases;
 pub mod looks;
+pub mod months;
+pub mod moving;
 pub mod paces;
 pub mod recording;
 pub mod revocations;
 pub mod snapshot;
 pub mod sources;
+pub mod tables;
 pub mod times;
 pub mod tokens;
 
@@ -24,7 +28,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-pub use engine::{Ear, Kind, Tx};
+pub use engine::{Ear, Kind, Settings, Tx};
 
 /// The database.
 #[derive(Clone)]
@@ -56,6 +60,28 @@ pub enum Error {
         found: String,
         /// The version needed.
         floor: &'static str,
+    },
+    /// The oldest that is tested with.
+    #[error("PostgreSQL {found} is too old; {floor} or later is needed")]
+    PostgresTooOld {
+        /// The version found.
+        found: String,
+        /// The version needed.
+        floor: &'static str,
+    },
+    /// S10: what it acknowledged could be lost or damaged.
+    #[error("the PostgreSQL server is not safe to keep anything on: it runs with {0}")]
+    UnsafeServer(String),
+    /// S9: nothing is decided by what a replica says.
+    #[error("the PostgreSQL server is not the primary: {0}")]
+    NotPrimary(&'static str),
+    /// S9: of several servers none takes writes.
+    #[error("none of the PostgreSQL servers can be used: {told}")]
+    NoPrimary {
+        /// What is the matter with each.
+        told: String,
+        /// Whether one of them may only be starting.
+        is_away: bool,
     },
     /// S8.
     #[error("another Handover ({holder}) already runs on {}; stop it, or give this one a database of its own", file.display())]
@@ -94,6 +120,9 @@ pub enum Error {
     /// Somebody else changed a row between our reading and our writing it.
     #[error("{0} was changed by somebody else meanwhile")]
     Overtaken(&'static str),
+    /// The connection was lost while committing.
+    #[error("the connection to the database was lost while committing: whether it was written down is not known")]
+    Unsure(#[source] sqlx::Error),
     /// Only the leader may do this, and somebody else leads, or nobody.
     #[error("this instance does not lead")]
     NotLeading,
@@ -103,12 +132,55 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same transaction may pass if it is begun again (S11).
+    /// Whether the same transaction may pass if it is begun again (S11): it lost a race, or its connection.
+    ///
+    /// Never where a commit was under way: that is [`Error::is_unsure`].
     pub fn is_passing(&self) -> bool {
-        if let Self::Overtaken(_) = self {
-            return true;
+        matches!(self, Self::Overtaken(_)) || self.lost_a_race() || self.lost_its_connection()
+    }
+
+    fn lost_a_race(&self) -> bool {
+        // Serialization, deadlock, a lock that was not to be had in time; SQLite: busy, locked, snapshot.
+        matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03" | "5" | "6" | "517"))
+    }
+
+    /// Whether the answer to a commit was lost. Only who may do a thing twice begins it again.
+    pub fn is_unsure(&self) -> bool {
+        matches!(self, Self::Unsure(_))
+    }
+
+    /// The same, met while committing.
+    fn while_committing(self) -> Self {
+        match self {
+            Self::Database(error) => Self::Unsure(error),
+            other => other,
         }
-        matches!(self.code().as_deref(), Some("40001" | "40P01" | "5" | "6" | "517"))
+    }
+
+    /// Whether the connection went away under the transaction, with the server or without it.
+    fn lost_its_connection(&self) -> bool {
+        let (Self::Database(error) | Self::Open(error)) = self else { return false };
+        match error {
+            // A certificate that does not verify is no matter of time.
+            sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
+            // A pool that was left for another one.
+            sqlx::Error::PoolClosed => true,
+            // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                code.starts_with("08")
+                    || ["57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"].contains(&&*code)
+            }),
+            _ => false,
+        }
+    }
+
+    /// Whether there is no server to be had, and one may be back soon.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::NoPrimary { is_away, .. } => *is_away,
+            Self::NotPrimary(_) | Self::Unsure(_) | Self::Database(sqlx::Error::PoolTimedOut) => true,
+            _ => self.lost_its_connection(),
+        }
     }
 
     /// Whether what was written may be lost although it was said to be stable (S4): a flush to the disk failed. The process
@@ -117,8 +189,22 @@ impl Error {
         matches!(self.code().as_deref(), Some("1034" | "1290"))
     }
 
+    /// Ends the process at once if [`Error::is_fatal`]: nothing it could still say or write would be worth anything (S4).
+    pub fn end_if_fatal(&self) {
+        /// `EX_IOERR` of `sysexits.h`.
+        const BROKEN_DISK: i32 = 74;
+        if self.is_fatal() {
+            tracing::error!(
+                "the disk did not take a flush, so that what it holds is not known any more; ending at once"
+            );
+            std::process::exit(BROKEN_DISK);
+        }
+    }
+
     fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return None };
+        let (Self::Database(sqlx::Error::Database(error)) | Self::Open(sqlx::Error::Database(error))) = self else {
+            return None;
+        };
         error.code()
     }
 }
@@ -135,9 +221,30 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is of a newer version, or cannot be migrated.
     pub async fn open(url: &str, base: &Path) -> Result<Self, Error> {
-        let db = engine::Db::open(url, base).await?;
+        Self::open_with(&Settings::new(url), base).await
+    }
+
+    /// As [`Store::open`], with more to say about how.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when the server is not one that anything may be entrusted to.
+    pub async fn open_with(settings: &Settings, base: &Path) -> Result<Self, Error> {
+        let db = engine::Db::open(settings, base).await?;
         db.migrate().await?;
         Ok(Self { db })
+    }
+
+    /// Opens a database as it is: the schema is left alone, whichever it has.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn attach(settings: &Settings, base: &Path) -> Result<Self, Error> {
+        Ok(Self { db: engine::Db::open(settings, base).await? })
+    }
+
+    /// Whether it is a file of its own, which one service has at a time.
+    pub fn is_file(&self) -> bool {
+        self.db.file().is_some()
     }
 
     /// Which database it is.
@@ -150,28 +257,28 @@ impl Store {
         self.kind() == Kind::Postgres
     }
 
+    /// How many transactions may write at once and be the faster for it: one where the database has one writer.
+    pub fn writers(&self) -> usize {
+        self.db.writers()
+    }
+
     /// Claims the database for one service. PostgreSQL is made for many and is not claimed.
     ///
     /// # Errors
     /// [`Error::Taken`] names the process that has it.
     pub fn claim(&self) -> Result<Claim, Error> {
-        let Some(database) = self.db.file() else { return Ok(Claim { _lock: None }) };
-        let file = PathBuf::from(format!("{}.lock", database.display()));
-        let trouble = |source| Error::Lock { file: file.clone(), source };
-        let mut lock =
-            File::options().read(true).write(true).create(true).truncate(false).open(&file).map_err(trouble)?;
-        match lock.try_lock() {
-            Ok(()) => {
-                lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id())).map_err(trouble)?;
-                Ok(Claim { _lock: Some(lock) })
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                lock.rewind().and_then(|()| lock.read_to_string(&mut holder).map(drop)).map_err(trouble)?;
-                Err(Error::Taken { file: database.to_path_buf(), holder })
-            }
-            Err(TryLockError::Error(source)) => Err(trouble(source)),
-        }
+        self.db.file().map_or(Ok(Claim { _lock: None }), claim_file)
+    }
+
+    /// Puts on the disk for good what an earlier process left in the write-ahead log.
+    ///
+    /// After a flush that failed, the system may show pages that the disk never took. What is read from them and acknowledged
+    /// as known would be lost with the power; so it is written once more, and flushed.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn recover(&self) -> Result<(), Error> {
+        self.db.checkpoint().await
     }
 
     /// Begins a transaction that will write. Dropped without a commit, it never was.
@@ -214,8 +321,69 @@ impl Store {
         self.db.listen(channel).await
     }
 
+    /// Writes a consistent copy of a SQLite database into a file that is not there yet, while others write: what was committed
+    /// before this is called is in it.
+    ///
+    /// # Errors
+    /// When the file is there already or cannot be written.
+    pub async fn write_copy(&self, file: &Path) -> Result<(), Error> {
+        const COPY: &str = "VACUUM INTO $1";
+        let mut tx = self.read().await?;
+        let file = file.to_string_lossy().into_owned();
+        engine::on!(tx, |c| sqlx::query(COPY).bind(&file).execute(c).await.map(drop))?;
+        Ok(())
+    }
+
+    /// What SQLite finds wrong with the database's pages, indexes and constraints. Empty where it is sound.
+    ///
+    /// # Errors
+    /// When it cannot even be read.
+    pub async fn damage(&self) -> Result<Vec<String>, Error> {
+        const CHECK: &str = "PRAGMA integrity_check";
+        let mut tx = self.read().await?;
+        let said: Vec<String> = engine::on!(tx, |c| sqlx::query_scalar(CHECK).fetch_all(c).await)?;
+        Ok(said.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    /// The number of the newest migration that the database has; 0 where it has none.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn schema(&self) -> Result<i64, Error> {
+        const NEWEST: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
+        let mut tx = self.read().await?;
+        Ok(engine::on!(tx, |c| sqlx::query_scalar(NEWEST).fetch_one(c).await)?)
+    }
+
+    /// The file of a SQLite database.
+    pub fn file(&self) -> Option<&Path> {
+        self.db.file()
+    }
+
     /// Closes every connection; the write-ahead log is checkpointed.
     pub async fn close(&self) {
         self.db.close().await;
+    }
+}
+
+/// Claims a SQLite file, which need not be there yet.
+///
+/// # Errors
+/// [`Error::Taken`] names the process that has it.
+pub fn claim_file(database: &Path) -> Result<Claim, Error> {
+    let file = PathBuf::from(format!("{}.lock", database.display()));
+    let trouble = |source| Error::Lock { file: file.clone(), source };
+    let mut lock = File::options().read(true).write(true).create(true).truncate(false).open(&file).map_err(trouble)?;
+    match lock.try_lock() {
+        Ok(()) => {
+            lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id())).map_err(trouble)?;
+            Ok(Claim { _lock: Some(lock) })
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            lock.rewind().and_then(|()| lock.read_to_string(&mut holder).map(drop)).map_err(trouble)?;
+            Err(Error::Taken { file: database.to_path_buf(), holder })
+        }
+        Err(TryLockError::Error(source)) => Err(trouble(source)),
     }
 }

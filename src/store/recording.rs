@@ -234,6 +234,37 @@ pub async fn save_devices(tx: &mut Tx, devices: &[DeviceRow]) -> Result<(), Erro
     .await
 }
 
+/// Writes down where the folds of devices have come to, of rows that are locked and of which nothing else has changed.
+pub async fn move_heads(tx: &mut Tx, devices: &[DeviceRow]) -> Result<(), Error> {
+    for piece in pieces(devices) {
+        on!(tx, |c| {
+            QueryBuilder::new(
+                "UPDATE devices SET state = v.column2, holder_person = v.column3, holder_account = v.column4, \
+                 undecided = v.column5, since = v.column6, last_event_at = v.column7, head = v.column8, \
+                 version = v.column9 FROM (",
+            )
+            .push_values(piece, |mut tuple, device| {
+                tuple
+                    .push_bind(device.id)
+                    .push_bind(device.state.as_str())
+                    .push_bind(device.holder_person)
+                    .push_bind(device.holder_account)
+                    .push_bind(device.undecided)
+                    .push_bind(device.since)
+                    .push_bind(device.last_event_at)
+                    .push_bind(&device.head)
+                    .push_bind(device.version);
+            })
+            .push(") AS v WHERE devices.id = v.column1")
+            .build()
+            .execute(c)
+            .await
+            .map(drop)
+        })?;
+    }
+    Ok(())
+}
+
 async fn put_devices(tx: &mut Tx, devices: &[DeviceRow], otherwise: &'static str) -> Result<(), Error> {
     for piece in pieces(devices) {
         on!(tx, |c| {
@@ -384,6 +415,32 @@ pub async fn save_custodies(tx: &mut Tx, custodies: &[CustodyRow]) -> Result<(),
         })?;
     }
     Ok(())
+}
+
+/// Writes down that custodies have ended; nothing else about them has changed. Says how many there were.
+pub async fn end_custodies(tx: &mut Tx, ended: &[CustodyRow]) -> Result<usize, Error> {
+    let mut found = 0;
+    for piece in pieces(ended) {
+        found += on!(tx, |c| {
+            QueryBuilder::new(
+                "UPDATE custodies SET ended_at = v.column2, ended = v.column3, ended_by = v.column4, departure = v.column5 FROM (",
+            )
+            .push_values(piece, |mut tuple, custody| {
+                tuple
+                    .push_bind(custody.id)
+                    .push_bind(custody.ended_at)
+                    .push_bind(custody.ended.as_deref())
+                    .push_bind(custody.ended_by)
+                    .push_bind(custody.departure.as_deref());
+            })
+            .push(") AS v WHERE custodies.id = v.column1")
+            .build()
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected())
+        })?;
+    }
+    Ok(usize::try_from(found).unwrap_or(usize::MAX))
 }
 
 /// The custodies of a device from a moment on, oldest first.

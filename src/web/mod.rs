@@ -10,6 +10,7 @@ mod caller;
 mod deeds;
 mod health;
 mod intake;
+pub mod proxies;
 mod refusal;
 mod request;
 pub mod serve;

@@ -4,6 +4,9 @@
 //! asked for a minute, and when the client does not take what we write for half a minute. A body that is not there in time is
 //! an error to whoever reads it. Past the connection budgets a newcomer is closed at once; those who are served go on.
 //!
+//! One address may have so many connections. A trusted proxy speaks for many, so its connections count against the budget of
+//! all alone; instead each client behind it may have as many requests under way (C8).
+//!
 //! What would surprise: hyper counts its own header deadline from the end of the answer before, so it would end an idle
 //! connection instead. It serves here as the limit on idleness, and `Line` has the deadline that counts from the first byte.
 //! HTTP/1.1 only: whoever terminates TLS in front of us speaks HTTP/2 with the browser.
@@ -20,6 +23,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -32,12 +37,15 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::web::Refusal;
+use crate::web::proxies::{ClientAddress, Proxies};
+
 /// What a listener puts up with.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// How many connections at once.
     pub connections: usize,
-    /// How many of them from one address.
+    /// How many of them from one address; or requests under way, from one client behind a trusted proxy.
     pub per_address: usize,
     /// How long the head of a request may take, from its first byte.
     pub head: Duration,
@@ -75,8 +83,8 @@ impl Default for Limits {
 const NO_SOCKETS: Duration = Duration::from_millis(100);
 
 /// Accepts and serves until told to stop; then lets requests under way end, within `limits.farewell`.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
-    let guests = Arc::new(Mutex::new(HashMap::new()));
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, proxies: Proxies, stop: CancellationToken) {
+    let guests = Guests::default();
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -94,18 +102,16 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             }
         };
         while connections.try_join_next().is_some() {}
-        let seat = if connections.len() < limits.connections {
-            Seat::take(&guests, from.ip(), limits.per_address)
-        } else {
-            None
-        };
-        let Some(seat) = seat else {
+        let speaks_for_others = proxies.believes(from.ip());
+        let seat = if speaks_for_others { None } else { Seat::take(&guests, from.ip(), limits.per_address) };
+        if connections.len() >= limits.connections || (seat.is_none() && !speaks_for_others) {
             metrics::counter!("handover_http_connections_refused_total").increment(1);
             continue;
-        };
+        }
         let (router, stop) = (router.clone(), stop.clone());
+        let peer = Peer { address: from.ip(), proxies: proxies.clone(), guests: guests.clone() };
         connections.spawn(async move {
-            converse(stream, router, limits, stop).await;
+            converse(stream, peer, router, limits, stop).await;
             drop(seat);
         });
     }
@@ -124,14 +130,18 @@ fn is_of_the_guest(error: &io::Error) -> bool {
     )
 }
 
-/// A place among the connections of one address, given back when dropped.
+/// How many seats each address has taken.
+type Guests = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// A place among the connections of one address, or among the requests of a client behind a proxy; given back when dropped.
 struct Seat {
-    guests: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    guests: Guests,
     address: IpAddr,
 }
 
 impl Seat {
-    fn take(guests: &Arc<Mutex<HashMap<IpAddr, usize>>>, address: IpAddr, at_most: usize) -> Option<Self> {
+    fn take(guests: &Guests, address: IpAddr, at_most: usize) -> Option<Self> {
+        let address = address.to_canonical();
         let mut taken = guests.lock().unwrap_or_else(PoisonError::into_inner);
         let seats = taken.entry(address).or_default();
         if *seats >= at_most {
@@ -154,21 +164,49 @@ impl Drop for Seat {
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+/// Who is at the other end of a connection.
+struct Peer {
+    address: IpAddr,
+    proxies: Proxies,
+    guests: Guests,
+}
+
+impl Peer {
+    /// The client of a request, and its seat where the connection itself has none.
+    fn client(&self, headers: &HeaderMap, at_most: usize) -> (ClientAddress, Result<Option<Seat>, Refusal>) {
+        let client = self.proxies.client(self.address, headers);
+        // A proxy that asks for itself, as its health checks do, has no budget: it is trusted not to overrun us.
+        if self.proxies.believes(client.0) || !self.proxies.believes(self.address) {
+            return (client, Ok(None));
+        }
+        let seat = Seat::take(&self.guests, client.0, at_most);
+        if seat.is_none() {
+            metrics::counter!("handover_http_requests_refused_total").increment(1);
+        }
+        (client, seat.map(Some).ok_or(Refusal::Overloaded))
+    }
+}
+
+async fn converse(stream: TcpStream, peer: Peer, router: Router, limits: Limits, stop: CancellationToken) {
     // Small answers must not wait for the acknowledgement of the one before. Where it cannot be set, they do.
     let _ = stream.set_nodelay(true);
     let between = Arc::new(AtomicBool::new(true));
     let line = Line { stream, between: Arc::clone(&between), limits, head: None, stalled: None };
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         between.store(false, Ordering::Relaxed);
-        let request = request.map(|body| Body::new(Timed { body, until: Box::pin(sleep(limits.body)) }));
+        let mut request = request.map(|body| Body::new(Timed { body, until: Box::pin(sleep(limits.body)) }));
         let (router, asked) = (router.clone(), Asked(Arc::clone(&between)));
+        let (client, seat) = peer.client(request.headers(), limits.per_address);
+        request.extensions_mut().insert(client);
         async move {
-            let response = match router.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
+            let (response, seat) = match seat {
+                Ok(seat) => match router.oneshot(request).await {
+                    Ok(response) => (response, seat),
+                    Err(never) => match never {},
+                },
+                Err(refusal) => (refusal.into_response(), None),
             };
-            Ok::<_, Infallible>(response.map(|body| Answered { body, _asked: asked }))
+            Ok::<_, Infallible>(response.map(|body| Answered { body, _asked: asked, _seat: seat }))
         }
     });
     let connection = http1::Builder::new()
@@ -317,6 +355,7 @@ impl HttpBody for Timed {
 struct Answered {
     body: Body,
     _asked: Asked,
+    _seat: Option<Seat>,
 }
 
 impl HttpBody for Answered {

@@ -19,6 +19,7 @@ use tower_http::request_id::{MakeRequestId, RequestId, SetRequestIdLayer};
 use uuid::Uuid;
 
 use crate::web::Refusal;
+use crate::web::proxies::ClientAddress;
 use crate::web::request::PATIENCE;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,6 +67,7 @@ async fn noted(listener: &'static str, request: Request, next: Next) -> Response
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let id = request.headers().get(REQUEST_ID).cloned();
+    let client = request.extensions().get::<ClientAddress>().map(|client| client.0.to_string()).unwrap_or_default();
     let mut response = match tokio::time::timeout(PATIENCE, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Refusal::Overloaded.into_response(),
@@ -90,6 +92,7 @@ async fn noted(listener: &'static str, request: Request, next: Next) -> Response
         http.route = route,
         http.status = status,
         request.id = id,
+        client.address = client,
         took_ms,
         "answered {method} {route} with {status}"
     );

@@ -8,6 +8,7 @@ mod support;
 mod api;
 mod models;
 mod openapi;
+mod plans;
 mod serve;
 mod tokens;
 mod ward;

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::Request;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
+use handover::web::proxies::{ClientAddress, Proxies, ProxyHeader};
 use handover::web::serve::{Limits, TooSlow, serve};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -30,6 +31,10 @@ fn brisk() -> Limits {
 }
 
 async fn open(limits: Limits) -> Door {
+    open_behind(limits, Proxies::default()).await
+}
+
+async fn open_behind(limits: Limits, proxies: Proxies) -> Door {
     async fn read(request: Request) -> String {
         match request.into_body().collect().await {
             Ok(body) => format!("{} bytes", body.to_bytes().len()),
@@ -43,11 +48,18 @@ async fn open(limits: Limits) -> Door {
         tokio::time::sleep(Duration::from_millis(250)).await;
         "done"
     }
-    let router = Router::new().route("/", get(async || "hello")).route("/", post(read)).route("/slow", get(slow));
+    async fn whence(Extension(ClientAddress(address)): Extension<ClientAddress>) -> String {
+        format!("from {address}")
+    }
+    let router = Router::new()
+        .route("/", get(async || "hello"))
+        .route("/", post(read))
+        .route("/slow", get(slow))
+        .route("/whence", get(whence));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, router, limits, stop.clone()));
+    let served = tokio::spawn(serve(listener, router, limits, proxies, stop.clone()));
     Door { at, stop, served }
 }
 
@@ -225,4 +237,73 @@ async fn a_request_that_does_not_end_does_not_keep_the_service_from_stopping() {
     door.served.await.unwrap();
 
     assert!(began.elapsed() < Duration::from_millis(180));
+}
+
+/// Proxies on this very machine, as far as `networks` go.
+fn behind(networks: &str) -> Proxies {
+    Proxies::new(&[networks.parse().unwrap()], ProxyHeader::XForwardedFor)
+}
+
+/// What is answered to one request on a connection of its own.
+async fn ask(door: &Door, path: &str, client: &str) -> String {
+    let mut stream = door.knock().await;
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\nconnection: close\r\n\r\n");
+    let _ = stream.write_all(head.as_bytes()).await;
+    rest(&mut stream).await
+}
+
+#[tokio::test]
+async fn a_proxy_is_believed_and_nobody_else_is() {
+    let (trusting, wary) = (
+        open_behind(Limits::default(), behind("127.0.0.0/8")).await,
+        open_behind(Limits::default(), behind("10.0.0.0/8")).await,
+    );
+
+    assert!(ask(&trusting, "/whence", "203.0.113.9").await.ends_with("from 203.0.113.9"));
+    assert!(ask(&trusting, "/whence", "198.51.100.1, 203.0.113.9").await.ends_with("from 203.0.113.9"));
+    assert!(ask(&wary, "/whence", "203.0.113.9").await.ends_with("from 127.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_proxy_may_have_more_connections_than_one_address_and_not_more_than_all() {
+    let limits = Limits { per_address: 2, connections: 5, ..Limits::default() };
+    let door = open_behind(limits, behind("127.0.0.0/8")).await;
+    let mut connections = Vec::new();
+    for number in 0..5 {
+        let mut stream = door.knock().await;
+        let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 203.0.113.{number}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        assert!(some(&mut stream).await.ends_with("hello"));
+        connections.push(stream);
+    }
+
+    assert_eq!(rest(&mut door.knock().await).await, "");
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_has_so_many_requests_under_way_and_no_more() {
+    let door = open_behind(Limits { per_address: 2, ..Limits::default() }, behind("127.0.0.0/8")).await;
+
+    let (one, two, three, another) = tokio::join!(
+        ask(&door, "/slow", "203.0.113.9"),
+        ask(&door, "/slow", "203.0.113.9"),
+        ask(&door, "/slow", "198.51.100.1, 203.0.113.9"),
+        ask(&door, "/slow", "203.0.113.10"),
+    );
+
+    let of_the_greedy = [&one, &two, &three];
+    assert_eq!(of_the_greedy.iter().filter(|answer| answer.ends_with("done")).count(), 2, "{of_the_greedy:?}");
+    assert_eq!(of_the_greedy.iter().filter(|answer| answer.starts_with("HTTP/1.1 503")).count(), 1);
+    assert!(another.ends_with("done"), "somebody else's haste costs nobody their place");
+    assert!(ask(&door, "/slow", "203.0.113.9").await.ends_with("done"), "a place that is given up is free again");
+}
+
+#[tokio::test]
+async fn an_invented_header_buys_no_more_connections() {
+    let door = open_behind(Limits { per_address: 1, ..Limits::default() }, behind("10.0.0.0/8")).await;
+    let mut first = door.knock().await;
+    first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 10.0.0.1\r\n\r\n").await.unwrap();
+    assert!(some(&mut first).await.ends_with("hello"));
+
+    assert_eq!(ask(&door, "/", "10.0.0.2").await, "");
 }

@@ -3,15 +3,20 @@
 use std::fs::{self, File, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use handover::cli::config::Config;
 use handover::sandbox::{Sandbox, Settings};
 use serde_json::Value;
-use sqlx::SqlitePool;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tempfile::TempDir;
+
+use crate::ledger::Database;
+
+/// The program of this release.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_handover");
 
 pub(crate) const DOMAIN: &str = "contoso.example";
 pub(crate) const POOL: &str = "stg-ipad";
@@ -19,11 +24,21 @@ pub(crate) const POOL: &str = "stg-ipad";
 /// How long a start may take before it has failed.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
-/// A sandbox, and a folder in which the program runs against it. The source has no API: the events posted are all there is.
+/// The database of a site that was given none: a file beside the configuration.
+const BESIDE: &str = "sqlite://handover.db";
+
+/// A sandbox, and a folder in which the program runs against it, as one instance or several. The source has no API: the
+/// events posted are all there is.
 pub(crate) struct Site {
     pub(crate) sandbox: Sandbox,
     pub(crate) client: reqwest::Client,
     folder: TempDir,
+    url: String,
+    instances: Vec<Ports>,
+}
+
+/// Where one instance answers.
+struct Ports {
     api: u16,
     intake: u16,
 }
@@ -31,22 +46,27 @@ pub(crate) struct Site {
 /// The program, running. Killed when dropped.
 pub(crate) struct Running(Child);
 
+/// A free port. Others may take it before it is used, which has not been seen.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 impl Site {
+    /// One instance over a SQLite file.
     pub(crate) async fn new(seed: u64, policy: &str) -> Self {
+        Self::over(BESIDE, 1, seed, policy).await
+    }
+
+    /// So many instances over one database.
+    pub(crate) async fn over(url: &str, instances: usize, seed: u64, policy: &str) -> Self {
         let sandbox = Sandbox::start(Settings { seed, ..Settings::default() }).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        // Bound at once, so that the two differ.
-        let (api, intake) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let (api, intake) = (api.local_addr().unwrap().port(), intake.local_addr().unwrap().port());
+        let instances: Vec<_> = (0..instances).map(|_| Ports { api: free_port(), intake: free_port() }).collect();
         let entra = &sandbox.entra;
         let text = format!(
             r#"
-[server]
-listen = "127.0.0.1:{api}"
-[intake]
-listen = "127.0.0.1:{intake}"
 [database]
-url = "sqlite://handover.db"
+url = "{url}"
 [entra]
 tenant_id = "{tenant}"
 client_id = "{client}"
@@ -75,7 +95,7 @@ pool_accounts = ["{POOL}"]
         fs::write(folder.path().join("handover.toml"), text).unwrap();
         fs::write(folder.path().join("sandbox-ca.pem"), sandbox.ca_pem()).unwrap();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { sandbox, client, folder, api, intake }
+        Self { sandbox, client, folder, url: url.to_owned(), instances }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -87,60 +107,126 @@ pool_accounts = ["{POOL}"]
         Config::read(&text, self.folder(), &std::collections::BTreeMap::new()).unwrap()
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+    /// The command that runs one of the instances, of this release or of another.
+    pub(crate) fn command(&self, instance: usize, program: &Path) -> Command {
+        self.command_under(instance, None, program)
+    }
+
+    /// The same, by way of another program with arguments of its own.
+    pub(crate) fn command_under(&self, instance: usize, over: Option<(&str, &[String])>, program: &Path) -> Command {
+        let ports = &self.instances[instance];
+        let log = || OpenOptions::new().create(true).append(true).open(self.log_file(instance)).unwrap();
+        let (out, err): (File, File) = (log(), log());
+        let mut command = match over {
+            None => Command::new(program),
+            Some((over, arguments)) => {
+                let mut command = Command::new(over);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
         command.arg("serve").arg("--config").arg(self.folder().join("handover.toml"));
+        command.env("HANDOVER_SERVER__LISTEN", format!("127.0.0.1:{}", ports.api));
+        command.env("HANDOVER_INTAKE__LISTEN", format!("127.0.0.1:{}", ports.intake));
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
         command
     }
 
-    /// Starts the program, and waits until it is ready. Says how long that took.
+    /// Starts the only instance, and waits until it is ready. Says how long that took.
     pub(crate) async fn start(&self) -> (Running, Duration) {
+        self.start_one(0).await
+    }
+
+    /// Starts one of the instances, and waits until it is ready. Says how long that took.
+    pub(crate) async fn start_one(&self, instance: usize) -> (Running, Duration) {
+        self.start_command(instance, self.command(instance, Path::new(PROGRAM))).await
+    }
+
+    /// Starts an instance by its command, and waits until it is ready. Says how long that took.
+    pub(crate) async fn start_command(&self, instance: usize, command: Command) -> (Running, Duration) {
         let began = Instant::now();
-        let log = || OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        let (out, err): (File, File) = (log(), log());
-        let child = self.command().stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap();
-        let mut running = Running(child);
-        let url = format!("http://127.0.0.1:{}/health/ready", self.api);
+        match self.try_command(instance, command).await {
+            Ok(running) => (running, began.elapsed()),
+            Err(status) => panic!("the program ended by itself with {status}:\n{}", self.log_tail()),
+        }
+    }
+
+    /// Starts an instance by its command, and waits until it is ready, or has ended by itself; then says how.
+    pub(crate) async fn try_command(&self, instance: usize, mut command: Command) -> Result<Running, ExitStatus> {
+        let began = Instant::now();
+        let mut running = Running(command.spawn().unwrap());
         loop {
-            if let Ok(answer) = self.client.get(&url).send().await
-                && answer.status() == 200
-            {
-                return (running, began.elapsed());
+            if self.is_ready(instance).await {
+                return Ok(running);
             }
-            if let Some(status) = running.0.try_wait().unwrap() {
-                panic!("the program ended by itself with {status}:\n{}", self.log_tail());
+            if let Some(status) = running.ended() {
+                return Err(status);
             }
             assert!(began.elapsed() < START_WITHIN, "not ready within {START_WITHIN:?}:\n{}", self.log_tail());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Posts one event as the UEM would. `None` when no answer came.
+    /// Whether an instance says that it is ready.
+    pub(crate) async fn is_ready(&self, instance: usize) -> bool {
+        let url = format!("http://127.0.0.1:{}/health/ready", self.instances[instance].api);
+        self.client.get(url).send().await.is_ok_and(|answer| answer.status() == 200)
+    }
+
+    /// Asks the API of an instance.
+    pub(crate) async fn ask(&self, path: &str, token: &str) -> Option<(u16, Value)> {
+        let url = format!("http://127.0.0.1:{}{path}", self.instances[0].api);
+        let answer = self.client.get(url).bearer_auth(token).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.json().await.ok()?))
+    }
+
+    /// Posts one event to the only instance as the UEM would. `None` when no answer came.
     pub(crate) async fn post(&self, body: String) -> Option<(u16, Value)> {
-        let url = format!("http://127.0.0.1:{}/intake/uem", self.intake);
-        let request = self.client.post(url).basic_auth("handover", Some("demo"));
-        let answer = request.header("content-type", "application/json").body(body).send().await.ok()?;
+        self.post_to(0, body).await
+    }
+
+    /// Posts one event to an instance as the UEM would. `None` when no answer came.
+    pub(crate) async fn post_to(&self, instance: usize, body: String) -> Option<(u16, Value)> {
+        let answer = self.send(instance, body).await.ok()?;
         let status = answer.status().as_u16();
         Some((status, answer.json().await.ok()?))
     }
 
-    /// The database, to look at from outside.
-    pub(crate) async fn database(&self) -> SqlitePool {
-        let options = SqliteConnectOptions::new()
-            .filename(self.folder().join("handover.db"))
-            .read_only(true)
-            .busy_timeout(Duration::from_secs(10));
-        SqlitePoolOptions::new().max_connections(2).connect_with(options).await.unwrap()
+    /// Posts one event to an instance, and gives the whole answer.
+    pub(crate) async fn send(&self, instance: usize, body: String) -> reqwest::Result<reqwest::Response> {
+        let url = format!("http://127.0.0.1:{}/intake/uem", self.instances[instance].intake);
+        let request = self.client.post(url).basic_auth("handover", Some("demo"));
+        request.header("content-type", "application/json").body(body).send().await
     }
 
-    fn log_file(&self) -> PathBuf {
-        self.folder().join("log.txt")
+    /// The SQLite file of a site that has one.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder().join("handover.db")
+    }
+
+    /// The database, to look at from outside.
+    pub(crate) async fn database(&self) -> Database {
+        if self.url == BESIDE {
+            let options =
+                SqliteConnectOptions::new().filename(self.file()).read_only(true).busy_timeout(Duration::from_secs(10));
+            Database::Sqlite(SqlitePoolOptions::new().max_connections(2).connect_with(options).await.unwrap())
+        } else {
+            Database::Postgres(PgPoolOptions::new().max_connections(2).connect(&self.url).await.unwrap())
+        }
+    }
+
+    fn log_file(&self, instance: usize) -> PathBuf {
+        self.folder().join(format!("log-{instance}.txt"))
     }
 
     /// The last lines that the program wrote.
     pub(crate) fn log_tail(&self) -> String {
-        let log = fs::read(self.log_file()).unwrap_or_default();
-        String::from_utf8_lossy(&log[log.len().saturating_sub(4000)..]).into_owned()
+        let mut tails = String::new();
+        for instance in 0..self.instances.len() {
+            let log = fs::read(self.log_file(instance)).unwrap_or_default();
+            tails.push_str(&String::from_utf8_lossy(&log[log.len().saturating_sub(4000)..]));
+        }
+        tails
     }
 }
 
@@ -150,6 +236,38 @@ impl Running {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().unwrap()
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.0.id(), name);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Sends a signal to a process; whether there was one.
+pub(crate) fn signal(process: u32, name: &str) -> bool {
+    let order = format!("kill -{name} {process}");
+    Command::new("sh").args(["-c", &order]).stderr(Stdio::null()).status().unwrap().success()
 }
 
 impl Drop for Running {

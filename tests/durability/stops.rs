@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use handover::sandbox::{Fault, FaultKind, Lag, Route};
-use sqlx::SqlitePool;
 use uuid::Uuid;
 
+use crate::ledger::Database;
 use crate::program::{Running, Site, event, upn};
 
 /// Longer than any test: what waits for it does not happen any more.
@@ -46,12 +46,8 @@ impl Stop {
         }
     }
 
-    async fn until_state(&self, database: &SqlitePool, wanted: &str) {
-        let is = async || {
-            let states: Vec<String> =
-                sqlx::query_scalar("SELECT state FROM revocations").fetch_all(database).await.unwrap();
-            states == [wanted]
-        };
+    async fn until_state(&self, database: &Database, wanted: &str) {
+        let is = async || database.states().await == [wanted];
         self.until(&format!("the revocation should be {wanted}"), is).await;
     }
 

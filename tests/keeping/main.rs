@@ -7,5 +7,7 @@
 mod support;
 
 mod fences;
+mod history;
 mod order;
+mod reporting;
 mod service;

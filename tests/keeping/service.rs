@@ -8,8 +8,17 @@ use handover::custody::Moment;
 use handover::intake::{Door, People, Rules};
 use handover::store::Store;
 
-/// The service over a database, at a fixed hour of 2026.
+/// The service over a database, at a fixed hour, in shadow mode.
 pub(crate) fn app(store: Store, now: Moment) -> App {
+    app_with(store, now, Rulebook::default())
+}
+
+/// The same, owing in earnest. Nothing is ever paid, as there is no directory.
+pub(crate) fn owing_app(store: Store, now: Moment) -> App {
+    app_with(store, now, Rulebook { shadow: false, ..Rulebook::default() })
+}
+
+fn app_with(store: Store, now: Moment, rules: Rulebook) -> App {
     let source = Source {
         name: String::from("uem"),
         door: Door::dummy(),
@@ -22,5 +31,5 @@ pub(crate) fn app(store: Store, now: Moment) -> App {
         sweep_every: Duration::from_secs(300),
         silence: Duration::MAX,
     };
-    App::new(store, Rulebook::default(), vec![source], None, Arc::new(move || now), String::from("here"))
+    App::new(store, rules, vec![source], None, Arc::new(move || now), String::from("here"))
 }

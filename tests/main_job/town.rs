@@ -340,7 +340,8 @@ impl Town {
         assert_eq!(replayed.differ, 0, "{:?}: {:#?}", self.engine, replayed.differences);
         self.service.stop().await.unwrap();
         if self.engine == Engine::Postgres {
-            let name = self.config.database.url.rsplit('/').next().unwrap();
+            let url: url::Url = self.config.database.url.parse().unwrap();
+            let name = url.path().trim_start_matches('/');
             command_postgres(format!("DROP DATABASE {name} WITH (FORCE)")).await;
         }
     }

@@ -9,7 +9,7 @@ use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::site::instances;
+use crate::site::{aside, instances};
 
 /// Short, so that a test can wait for its end.
 const LEASE: Duration = Duration::from_millis(900);
@@ -145,10 +145,7 @@ async fn a_clean_stop_hands_over_at_once_and_a_death_within_the_lease() {
     running[dies].abort();
     drop((&mut running[dies]).await);
     let text = "UPDATE leases SET until = clock_timestamp() + interval '1 second'";
-    match home.aside().await {
-        crate::support::Aside::Postgres(mut aside) => drop(sqlx::query(text).execute(&mut aside).await.unwrap()),
-        crate::support::Aside::Sqlite(_) => unreachable!(),
-    }
+    aside(&home, text).await;
     let survivor = if dies == 1 { "three" } else { "two" };
     let followed = until("the last one leads", &|_, leads| leads == [survivor]).await;
 

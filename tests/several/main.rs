@@ -12,7 +12,6 @@ mod support;
 mod bells;
 mod lead;
 #[path = "../custody/model.rs"]
-#[expect(dead_code, reason = "what is owed is compared elsewhere")]
 mod model;
 mod order;
 mod pace;

@@ -12,7 +12,7 @@ use handover::sandbox::Sandbox;
 use handover::store::{Kind, Store};
 use secrecy::SecretString;
 
-use crate::support::{TestStore, empty};
+use crate::support::{Aside, TestStore, empty};
 
 /// A source whose payload alone decides.
 fn source() -> Source {
@@ -65,4 +65,12 @@ pub(crate) fn body(serial: &str, user: &str, at: chrono::DateTime<chrono::Utc>) 
         r#"{{"EventId":9001,"EventType":"Check Out","SerialNumber":"{serial}","EventTime":"{time}","EnrollmentUserName":"{user}","EnrollmentStatus":"Enrolled"}}"#
     )
     .into()
+}
+
+/// Runs a statement past the store.
+pub(crate) async fn aside(home: &TestStore, text: &'static str) {
+    match home.aside().await {
+        Aside::Sqlite(mut aside) => drop(sqlx::query(text).execute(&mut aside).await.unwrap()),
+        Aside::Postgres(mut aside) => drop(sqlx::query(text).execute(&mut aside).await.unwrap()),
+    }
 }

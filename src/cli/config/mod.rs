@@ -18,7 +18,10 @@ use std::path::{Path, PathBuf};
 use config::{FileFormat, Format as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use sections::{Cloud, Database, Entra, Intake, Log, LogFormat, Policy, RevokeOn, Server, WhenHoldingAnother};
+pub use sections::{
+    Cloud, Database, Entra, Intake, Log, LogFormat, Policy, Proof, Retention, RevokeOn, Server, WhenHoldingAnother,
+    shown,
+};
 pub use source::{Api, ApiLogin, Passwords, Source, SourceKind};
 pub use tree::Problem;
 
@@ -49,6 +52,8 @@ pub struct Config {
     pub entra: Option<Entra>,
     /// What is revoked, when, and how fast.
     pub policy: Policy,
+    /// For how long history is kept.
+    pub retention: Retention,
     /// The feeds of events.
     pub sources: Vec<Source>,
     /// How Handover logs.
@@ -106,6 +111,7 @@ impl Config {
             database: Database::read(root.section_or_empty("database")),
             entra: root.section("entra").map(Entra::read),
             policy: Policy::read(root.section_or_empty("policy")),
+            retention: Retention::read(root.section_or_empty("retention")),
             sources: source::read_all(root.sections("source", "each one as a section: [[source]]")),
             log: Log::read(root.section_or_empty("log")),
         };

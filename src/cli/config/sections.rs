@@ -1,26 +1,58 @@
 //! The sections that exist once: server, intake, database, entra, policy, log.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use ipnet::IpNet;
+use secrecy::SecretString;
 use url::Url;
 
 use super::Secret;
 use super::tree::Section;
+use crate::store::Settings;
+use crate::web::proxies::ProxyHeader;
 
 /// `[server]`: the API.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// Address and port of the API and the console. Default: `127.0.0.1:8080`.
     pub listen: SocketAddr,
+    /// The networks whose proxies are believed when they say whom they speak for, on both listeners. Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say it: `x-forwarded-for` or `forwarded`. Default: `x-forwarded-for`.
+    pub proxy_header: ProxyHeader,
 }
 
 impl Server {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let listen = section.listen("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+        let trusted_proxies = proxies(&mut section);
+        let headers = [("x-forwarded-for", ProxyHeader::XForwardedFor), ("forwarded", ProxyHeader::Forwarded)];
+        let proxy_header = section.choice("proxy_header", &headers, ProxyHeader::XForwardedFor);
         section.done();
-        Self { listen }
+        Self { listen, trusted_proxies, proxy_header }
     }
+}
+
+fn proxies(section: &mut Section<'_>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in section.texts("trusted_proxies") {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            Ok(network) if network.prefix_len() == 0 => {
+                let says =
+                    "trusts the whole world, so that anybody could pretend to be anybody; name the proxies' networks";
+                section.problem("trusted_proxies", says);
+            }
+            Ok(network) => networks.push(network),
+            Err(_) => {
+                let says = "has an entry that is no network; write one such as \"10.0.0.0/8\" or \"192.0.2.7\"";
+                section.problem("trusted_proxies", says);
+            }
+        }
+    }
+    networks
 }
 
 /// `[intake]`: the only listener that the UEM must reach.
@@ -43,6 +75,14 @@ impl Intake {
 pub struct Database {
     /// `sqlite://path` or `postgres://…`. Default: `sqlite://data/handover.db`.
     pub url: String,
+    /// PostgreSQL's password, where the URL has none. Default: none.
+    pub password: Option<Secret>,
+    /// How many connections one instance takes from PostgreSQL, 4 to 500. Default: 16.
+    pub max_connections: u32,
+    /// Seconds that PostgreSQL may work on one statement, 1 to 3,600. Default: 30.
+    pub statement_timeout_seconds: u64,
+    /// The file outside of the database by which a restore is noticed. Default: beside a SQLite file; none for PostgreSQL.
+    pub witness_file: Option<PathBuf>,
 }
 
 /// A PostgreSQL address may hold a password.
@@ -55,25 +95,75 @@ impl std::fmt::Debug for Database {
 impl Database {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let url = section.text("url").unwrap_or_else(|| "sqlite://data/handover.db".to_owned());
+        let password = section.secret("password", "password_file");
         let known = ["sqlite://", "postgres://", "postgresql://"];
+        let given = password.as_ref().map(|_| SecretString::from("given"));
         if !known.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
             section.problem("url", "is not a database; write \"sqlite://path\" or \"postgres://user@host/name\"");
+        } else if let Err(error) = (Settings { password: given, ..Settings::new(&url) }).check() {
+            section.problem("url", error.to_string());
         }
+        let max_connections = section.whole("max_connections", 16, 4..=500, "connections");
+        let statement_timeout_seconds = section.whole("statement_timeout_seconds", 30, 1..=3600, "seconds");
+        let witness_file = section.place("witness_file");
         section.done();
-        Self { url }
+        let max_connections = u32::try_from(max_connections).unwrap_or(16);
+        Self { url, password, max_connections, statement_timeout_seconds, witness_file }
+    }
+
+    /// The SQLite file; absent for PostgreSQL. Relative paths count from `base`.
+    pub fn file(&self, base: &Path) -> Option<PathBuf> {
+        self.url.strip_prefix("sqlite://").map(|path| base.join(path))
+    }
+
+    /// Where the witness is kept.
+    pub fn witness(&self, base: &Path) -> Option<PathBuf> {
+        let beside = || self.file(base).map(|file| PathBuf::from(format!("{}.witness", file.display())));
+        self.witness_file.clone().or_else(beside)
+    }
+
+    /// How the store reaches it.
+    ///
+    /// # Errors
+    /// When the file of the password cannot be read.
+    pub fn settings(&self) -> std::io::Result<Settings> {
+        self.settings_for(&self.url)
+    }
+
+    /// How the store reaches another database. The password is this one's, where the address has none.
+    ///
+    /// # Errors
+    /// When the file of the password cannot be read.
+    pub fn settings_for(&self, url: &str) -> std::io::Result<Settings> {
+        let bare = Settings::new(url);
+        let password = self.password.as_ref().filter(|_| url == self.url || !url.starts_with("sqlite://"));
+        Ok(Settings {
+            password: password.map(Secret::reveal).transpose()?,
+            max_connections: self.max_connections,
+            statement_timeout: Duration::from_secs(self.statement_timeout_seconds),
+            ..bare
+        })
     }
 
     /// The address without its password.
     pub fn shown(&self) -> String {
-        if self.url.starts_with("sqlite://") {
-            return self.url.clone();
+        shown(&self.url)
+    }
+}
+
+/// A database's address without its password.
+pub fn shown(address: &str) -> String {
+    if address.starts_with("sqlite://") {
+        return address.to_owned();
+    }
+    let plain = address.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = plain.split_once("://") else { return "postgres://…".to_owned() };
+    match rest.rsplit_once('@') {
+        Some((user, place)) => {
+            let user = user.split_once(':').map_or_else(|| user.to_owned(), |(user, _)| format!("{user}:…"));
+            format!("{scheme}://{user}@{place}")
         }
-        let Ok(mut url) = Url::parse(&self.url) else { return "postgres://…".to_owned() };
-        if url.password().is_some() && url.set_password(Some("…")).is_err() {
-            return "postgres://…".to_owned();
-        }
-        url.set_query(None);
-        url.to_string()
+        None => plain.to_owned(),
     }
 }
 
@@ -102,6 +192,16 @@ impl Cloud {
     }
 }
 
+/// How the application proves itself to Entra.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// By its secret.
+    Secret(Secret),
+    /// By a token in a file, signed by somebody whom the app registration trusts. The file is read whenever a token is asked
+    /// for, since whoever projects it replaces it.
+    FederatedToken(PathBuf),
+}
+
 /// `[entra]`: how Microsoft Entra ID and Graph are reached.
 #[derive(Debug, Clone)]
 pub struct Entra {
@@ -111,8 +211,8 @@ pub struct Entra {
     pub tenant_id: String,
     /// Application (client) id.
     pub client_id: String,
-    /// The application's secret.
-    pub client_secret: Secret,
+    /// How the application proves itself.
+    pub proof: Proof,
     /// Instead of the cloud's login host. Default: the cloud's.
     pub login_url: Option<Url>,
     /// Instead of the cloud's Graph host; the root without `/v1.0`. Default: the cloud's.
@@ -127,12 +227,7 @@ impl Entra {
         let cloud = section.choice("cloud", &clouds, Cloud::Global);
         let tenant_id = id(&mut section, "tenant_id", "the directory (tenant) id");
         let client_id = id(&mut section, "client_id", "the application (client) id");
-        let given = section.has("client_secret") || section.has("client_secret_file");
-        let client_secret = section.secret("client_secret", "client_secret_file");
-        if !given {
-            let says = "is missing; give it here, as client_secret_file, or as HANDOVER_ENTRA__CLIENT_SECRET";
-            section.problem("client_secret", says);
-        }
+        let proof = proof(&mut section);
         let login_url = section.url("login_url");
         let graph_url = section.url("graph_url");
         for url in graph_url.iter().filter(|url| !matches!(url.path(), "" | "/")) {
@@ -142,8 +237,28 @@ impl Entra {
         }
         let ca_file = section.anchor("ca_file");
         section.done();
-        let client_secret = client_secret.unwrap_or_else(|| Secret::Given(String::new().into()));
-        Self { cloud, tenant_id, client_id, client_secret, login_url, graph_url, ca_file }
+        Self { cloud, tenant_id, client_id, proof, login_url, graph_url, ca_file }
+    }
+}
+
+/// The secret or the federated token, exactly one of them.
+fn proof(section: &mut Section<'_>) -> Proof {
+    let by_secret = section.has("client_secret") || section.has("client_secret_file");
+    let by_token = section.has("federated_token_file");
+    if by_secret && by_token {
+        let says = "is given beside the client secret; keep one way to prove who the app is";
+        section.problem("federated_token_file", says);
+    }
+    if !by_secret && !by_token {
+        let says = "is missing; give it here, as client_secret_file, or as HANDOVER_ENTRA__CLIENT_SECRET; \
+                    or give federated_token_file";
+        section.problem("client_secret", says);
+    }
+    let secret = section.secret("client_secret", "client_secret_file");
+    match (section.secret_file("federated_token_file"), secret) {
+        (Some(path), _) => Proof::FederatedToken(path),
+        (None, Some(secret)) => Proof::Secret(secret),
+        (None, None) => Proof::Secret(Secret::Given(String::new().into())),
     }
 }
 
@@ -221,6 +336,21 @@ impl Policy {
         };
         section.done();
         policy
+    }
+}
+
+/// `[retention]`: for how long history is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Months that events, custodies, closed revocations and the audit history are kept; 0: for good. Default: 72.
+    pub months: u64,
+}
+
+impl Retention {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let months = section.whole("months", 72, 0..=1200, "months");
+        section.done();
+        Self { months }
     }
 }
 

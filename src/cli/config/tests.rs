@@ -17,6 +17,7 @@ fn folder() -> tempfile::TempDir {
     std::fs::create_dir(folder.path().join("secrets")).unwrap();
     for (name, text) in [
         ("secrets/entra", "hush\n"),
+        ("secrets/token", "e30.e30.c2ln\n"),
         ("secrets/uem-webhook", "one\n\ntwo\n"),
         ("secrets/uem-api", "hush"),
         ("secrets/uem-tenant-code", "code"),
@@ -47,7 +48,7 @@ const SOURCE: &str = "[[source]]\nname = \"uem\"\nkind = \"workspace-one-uem\"\n
 #[case("[serevr]\nlisten = \"127.0.0.1:1\"", "serevr: is not a known key; did you mean server?")]
 #[case("[server]\nlissen = \"127.0.0.1:1\"", "server.lissen: is not a known key; did you mean listen?")]
 #[case("tenant_id = \"x\"", "tenant_id: is not a known key; did you mean entra.tenant_id?")]
-#[case("[server]\ncolour = 1", "server.colour: is not a known key; known here: listen")]
+#[case("[server]\ncolour = 1", "server.colour: is not a known key; known here: listen, trusted_proxies, proxy_header")]
 #[case("server = 8080", "server: is a number; write it as a section: [server]")]
 #[case("[server]\nlisten = 8080", "server.listen: is a number; write text, in quotes")]
 #[case(
@@ -77,7 +78,23 @@ const SOURCE: &str = "[[source]]\nname = \"uem\"\nkind = \"workspace-one-uem\"\n
 )]
 #[case(
     "[entra]\ntenant_id = \"a\"\nclient_id = \"b\"",
-    "entra.client_secret: is missing; give it here, as client_secret_file, or as HANDOVER_ENTRA__CLIENT_SECRET"
+    "entra.client_secret: is missing; give it here, as client_secret_file, or as HANDOVER_ENTRA__CLIENT_SECRET; or give federated_token_file"
+)]
+#[case(
+    "+federated_token_file = \"secrets/token\"",
+    "entra.federated_token_file: is given beside the client secret; keep one way to prove who the app is"
+)]
+#[case(
+    "[server]\ntrusted_proxies = [\"10.0.0.0/33\"]",
+    "server.trusted_proxies: has an entry that is no network; write one such as \"10.0.0.0/8\" or \"192.0.2.7\""
+)]
+#[case(
+    "[server]\ntrusted_proxies = [\"0.0.0.0/0\"]",
+    "server.trusted_proxies: trusts the whole world, so that anybody could pretend to be anybody; name the proxies' networks"
+)]
+#[case(
+    "[server]\nproxy_header = \"via\"",
+    "server.proxy_header: is \"via\"; write \"x-forwarded-for\" or \"forwarded\""
 )]
 #[case(
     "[entra]\ntenant_id = \"a\"\nclient_id = \"b\"\nclient_secret = \"c\"\nclient_secret_file = \"secrets/entra\"",
@@ -261,7 +278,7 @@ fn the_environment_wins_over_the_file_for_keys_of_every_kind() {
     .unwrap();
 
     let source = &config.sources[0];
-    assert_eq!(config.entra.unwrap().client_secret.reveal().unwrap().expose_secret(), "hush");
+    assert_eq!(secret_of(&config), "hush");
     assert!(config.policy.shadow && config.policy.settle_seconds == 30);
     assert!((config.policy.writes_per_second - 7.5).abs() < f64::EPSILON);
     assert_eq!(source.passwords.as_ref().unwrap().reveal().unwrap().len(), 2);
@@ -286,6 +303,31 @@ fn the_environment_wins_over_the_file_for_keys_of_every_kind() {
 )]
 fn a_wrong_variable_is_refused(#[case] name: &str, #[case] says: &str) {
     assert_eq!(read("", &[(name, "x")]).unwrap_err(), [says]);
+}
+
+fn secret_of(config: &Config) -> String {
+    match &config.entra.as_ref().unwrap().proof {
+        Proof::Secret(secret) => secret.reveal().unwrap().expose_secret().to_owned(),
+        Proof::FederatedToken(path) => panic!("it is the token in {}", path.display()),
+    }
+}
+
+#[test]
+fn a_federated_token_stands_for_the_secret() {
+    let entra = "[entra]\ntenant_id = \"contoso.example\"\nclient_id = \"app\"\n";
+
+    let config = read(&format!("{entra}federated_token_file = \"secrets/token\""), &[]).unwrap();
+
+    assert!(matches!(&config.entra.unwrap().proof, Proof::FederatedToken(path) if path.ends_with("secrets/token")));
+}
+
+#[test]
+fn proxies_are_networks_or_single_addresses() {
+    let config = read("", &[("HANDOVER_SERVER__TRUSTED_PROXIES", "[\"10.0.0.0/8\", \"2001:db8::7\"]")]).unwrap();
+
+    let shown: Vec<_> = config.server.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.0.0.0/8", "2001:db8::7/128"]);
+    assert_eq!(read("", &[]).unwrap().server.trusted_proxies, []);
 }
 
 /// The sample with every setting switched on.
@@ -347,8 +389,15 @@ fn the_sample_the_reader_and_the_list_of_keys_know_the_same_keys() {
 
 #[test]
 fn the_sample_switched_on_is_good_but_for_what_excludes_each_other() {
-    let wordless =
-        ["client_secret =", "password =", "passwords =", "tenant_code =", "username = \"svc", "password_file ="];
+    let wordless = [
+        "client_secret =",
+        "federated_token_file =",
+        "password =",
+        "passwords =",
+        "tenant_code =",
+        "username = \"svc",
+        "password_file =",
+    ];
     let text: Vec<_> = switched_on()
         .lines()
         .filter(|line| !wordless.iter().any(|word| line.starts_with(word)))

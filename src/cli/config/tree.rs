@@ -25,13 +25,20 @@ use super::Secret;
 /// Every key there is, as [`Section`] names them; `[]` stands for the position in a list.
 pub(super) const KEYS: &[&str] = &[
     "server.listen",
+    "server.trusted_proxies",
+    "server.proxy_header",
     "intake.listen",
     "database.url",
+    "database.password",
+    "database.password_file",
+    "database.max_connections",
+    "database.statement_timeout_seconds",
     "entra.cloud",
     "entra.tenant_id",
     "entra.client_id",
     "entra.client_secret",
     "entra.client_secret_file",
+    "entra.federated_token_file",
     "entra.login_url",
     "entra.graph_url",
     "entra.ca_file",
@@ -287,6 +294,11 @@ impl<'r> Section<'r> {
         };
         self.problem(key, trouble);
         None
+    }
+
+    /// A file that will be written. Relative paths count from the configuration's folder.
+    pub(super) fn place(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.text(key).map(|text| self.reader.base.join(text))
     }
 
     /// A file that can be read now. Relative paths count from the configuration's folder.

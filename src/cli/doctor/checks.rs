@@ -11,9 +11,9 @@ use super::Report;
 use crate::cli::config::{Api, Config, Entra as EntraConfig, Problems, Source};
 use crate::cli::house;
 use crate::cli::time::short;
-use crate::entra::{Fault, Permissions, TokenFault};
+use crate::entra::{Fault, Permissions, SecretError, TokenFault};
 use crate::intake::workspace_one::rest::{Rule, Uem, UemError};
-use crate::store::{Kind, Store, instances, sources};
+use crate::store::{Kind, Store, asking, instances, sources};
 
 /// A clock that is off by more than this is worth a look, though it is still within the skew bound.
 const NOTICEABLE: Duration = Duration::from_secs(30);
@@ -89,10 +89,10 @@ async fn database(report: &mut Report, config: &Config, clock: Clock) {
         }
         return;
     }
-    let store = match Store::open(&config.database.url, &config.base).await {
+    let store = match house::store(config).await {
         Ok(store) => store,
         Err(error) => {
-            report.wrong(about, format!("{shown}: {}", chain(&error)), "correct database.url, or what it says");
+            report.wrong(about, format!("{shown}: {error:#}"), "correct database.url, or what it says");
             return;
         }
     };
@@ -109,8 +109,37 @@ async fn database(report: &mut Report, config: &Config, clock: Clock) {
         }
     }
     running(report, &store, clock()).await;
+    if store.kind() == Kind::Postgres {
+        server(report, config, &store, clock).await;
+    }
     heard(report, config, &store, clock).await;
     store.close().await;
+}
+
+/// What the server says of itself. What it must not be, it was refused for when it was opened.
+async fn server(report: &mut Report, config: &Config, store: &Store, clock: Clock) {
+    let about = "database";
+    let asked = async {
+        let mut tx = store.read().await?;
+        let found = asking::database::read(&mut tx).await?;
+        let ours = clock();
+        Ok::<_, crate::store::Error>((found, ours, tx.clock(ours).await?))
+    };
+    let (found, ours, theirs) = match asked.await {
+        Ok(answer) => answer,
+        Err(error) => return report.wrong(about, chain(&error), "look at the server's log"),
+    };
+    if found.encrypted == Some(true) {
+        report.good(about, format!("PostgreSQL {}: safe settings, takes writes, reached over TLS", found.version));
+    } else {
+        let says = format!("PostgreSQL {}: safe settings, takes writes; the way to it is not encrypted", found.version);
+        report.doubt(about, says, "give the server a certificate, and take sslmode out of database.url");
+    }
+    if let Some(note) = found.note {
+        report.doubt(about, note, "set synchronous_standby_names; docs/operations/failover.md says how");
+    }
+    let offset = (theirs - ours).num_microseconds().unwrap_or(i64::MAX);
+    clock_found(report, about, offset, config.policy.clock_skew_seconds);
 }
 
 /// The folder nearest to a file that exists.
@@ -363,6 +392,9 @@ async fn check_entra(report: &mut Report, config: &Config, entra: &EntraConfig, 
 fn token_fix(fault: &TokenFault) -> &'static str {
     let has = |codes: &[i64]| fault.error_codes.iter().any(|code| codes.contains(code));
     match fault.fault {
+        _ if matches!(fault.secret, Some(SecretError::NoToken(_) | SecretError::NotAToken)) => {
+            "correct entra.federated_token_file, or the volume that projects the token there"
+        }
         _ if fault.secret.is_some() => "correct entra.client_secret or entra.client_secret_file",
         _ if has(&[7_000_215]) => {
             "the client secret is wrong: copy the secret's value, not its id, from Certificates & secrets"
@@ -370,12 +402,17 @@ fn token_fix(fault: &TokenFault) -> &'static str {
         _ if has(&[7_000_222]) => "the client secret has expired: make a new one under Certificates & secrets",
         _ if has(&[700_016]) => "the app is not in this directory: compare entra.client_id and entra.tenant_id",
         _ if has(&[7_000_112]) => "the app is disabled: enable it under Enterprise applications",
+        _ if has(&[70_021, 700_211, 700_212, 700_213]) => {
+            "no federated credential of the app fits the token: compare issuer, subject and audience under Certificates & secrets"
+        }
         _ if has(&[90_002]) => "the tenant is not found: compare entra.tenant_id, and entra.cloud",
         _ if has(&[900_382, 900_432, 90_038]) => "the tenant is in another cloud: correct entra.cloud",
         _ if has(&[500_011]) => "Graph is not known there: correct entra.cloud or entra.graph_url",
         Fault::Unavailable => "check the network to the login host, and ask again",
         Fault::Misled => "look for a proxy or portal in between, and check entra.login_url and entra.ca_file",
-        Fault::Credentials => "compare tenant_id, client_id and the client secret with the app registration",
+        Fault::Credentials => {
+            "compare tenant_id, client_id and the client secret or federated credential with the app registration"
+        }
     }
 }
 

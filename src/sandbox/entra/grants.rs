@@ -17,12 +17,15 @@ use super::{
 };
 use crate::sandbox::{
     clock::to_the_second,
-    token::base64url,
+    token::{base64url, read_unverified},
     wire::{Call, Reply, decoded},
 };
 
 /// What an app asks for when it has no wishes.
 pub(super) const ORDINARY_SCOPES: &str = "openid profile offline_access User.Read";
+
+/// The audience of the tokens that a federated credential takes.
+const TOKEN_EXCHANGE: &str = "api://AzureADTokenExchange";
 
 /// How long a refresh token lasts unused, in seconds: Entra's ninety days.
 const REFRESH_TOKEN_SECONDS: i64 = 90 * 86_400;
@@ -109,7 +112,7 @@ impl Tenant {
     fn known_client(&self, state: &State, request: &Request) -> Result<(), OAuthError> {
         let (client, secret) = (request.client_id.as_str(), request.secret.as_deref());
         if client == self.client_id {
-            return self.authenticated(state, secret);
+            return self.authenticated(state, request);
         }
         if Uuid::try_parse(client).is_err() {
             return Err(self.unknown_app(client));
@@ -128,8 +131,11 @@ impl Tenant {
         self.error(400, "unauthorized_client", 700_016, &text)
     }
 
-    fn authenticated(&self, state: &State, secret: Option<&str>) -> Result<(), OAuthError> {
-        let Some(secret) = secret else {
+    fn authenticated(&self, state: &State, request: &Request) -> Result<(), OAuthError> {
+        if request.form.contains_key("client_assertion") {
+            return self.vouched_for(state, request);
+        }
+        let Some(secret) = request.secret.as_deref() else {
             let text = "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.";
             return Err(self.error(401, "invalid_client", 7_000_218, text));
         };
@@ -148,11 +154,38 @@ impl Tenant {
         Ok(())
     }
 
+    /// Somebody else's token vouches for the application. Its signature is not looked at, all else is.
+    fn vouched_for(&self, state: &State, request: &Request) -> Result<(), OAuthError> {
+        let refused = |code, text: &str| Err(self.error(401, "invalid_client", code, text));
+        if request.get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+            return refused(70_002, "The value of 'client_assertion_type' is not supported.");
+        }
+        let Some(claims) = read_unverified(request.get("client_assertion")) else {
+            return refused(50_027, "JWT token is invalid or malformed.");
+        };
+        let Some(federated) = &state.app.federated else {
+            return refused(70_021, "No matching federated identity record found for presented assertion.");
+        };
+        if claims["iss"] != federated.issuer.as_str() {
+            return refused(700_211, "No matching federated identity record found for presented assertion issuer.");
+        }
+        if claims["aud"] != TOKEN_EXCHANGE && claims["aud"] != json!([TOKEN_EXCHANGE]) {
+            return refused(700_212, "No matching federated identity record found for presented assertion audience.");
+        }
+        if claims["sub"] != federated.subject.as_str() {
+            return refused(700_213, "No matching federated identity record found for presented assertion subject.");
+        }
+        if claims["exp"].as_i64().is_none_or(|exp| exp <= self.desk.clock.says().timestamp()) {
+            return refused(700_024, "Client assertion is not within its valid time range.");
+        }
+        Ok(())
+    }
+
     fn client_credentials(&self, state: &State, request: &Request) -> Result<Tokens, OAuthError> {
         if request.client_id != self.client_id {
             return Err(self.unknown_app(&request.client_id));
         }
-        self.authenticated(state, request.secret.as_deref())?;
+        self.authenticated(state, request)?;
         let scope = request.get("scope");
         let Some(resource) = scope.strip_suffix("/.default") else {
             let text = format!(

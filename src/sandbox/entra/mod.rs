@@ -104,7 +104,15 @@ struct State {
 struct App {
     secret: String,
     secret_expired: bool,
+    federated: Option<Federated>,
     roles: BTreeSet<String>,
+}
+
+/// Whose tokens the application may prove itself with: a federated credential.
+#[derive(Clone, Debug)]
+pub(super) struct Federated {
+    issuer: String,
+    subject: String,
 }
 
 impl Entra {
@@ -112,6 +120,7 @@ impl Entra {
         let app = App {
             secret: secret.unwrap_or_else(|| format!("sandbox~{}", Uuid::new_v4().simple())),
             secret_expired: false,
+            federated: None,
             roles: ["User.RevokeSessions.All", "User.Read.All"].map(str::to_owned).into(),
         };
         let state = State {
@@ -182,6 +191,13 @@ impl Entra {
     /// The secret has expired, until it is replaced.
     pub fn expire_secret(&self) {
         self.state().app.secret_expired = true;
+    }
+
+    /// Gives the application a federated credential: from now on a token of this issuer about this subject proves it too.
+    /// Nobody can be asked for the issuer's keys here, so what the token says is believed.
+    pub fn trust(&self, issuer: &str, subject: &str) {
+        let federated = Federated { issuer: issuer.to_owned(), subject: subject.to_owned() };
+        self.state().app.federated = Some(federated);
     }
 
     /// The application permissions that new tokens carry.

@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::AssertSqlSafe;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -307,4 +308,50 @@ pub async fn at(tx: &mut Tx, device: Uuid, at: DateTime<Utc>) -> Result<HolderAt
         revocation: None,
         previous,
     })
+}
+
+/// How the database goes about the questions of history: for each, the index that it has to walk, and its plan. A plan that
+/// reads a whole table would make history slower with every year.
+///
+/// # Errors
+/// When the database fails.
+pub async fn plans(
+    tx: &mut Tx,
+    device: Uuid,
+    person: Uuid,
+    at: DateTime<Utc>,
+) -> Result<[(&'static str, String); 3], Error> {
+    let (at, end) = (kept(at), super::END_OF_TIME);
+    let column = tx.either("detail", "QUERY PLAN");
+    let ask = |statement: &str| AssertSqlSafe(format!("{}{statement}", tx.either("EXPLAIN QUERY PLAN ", "EXPLAIN ")));
+    let (who_then, of_device, of_person) = (ask(AT), ask(OF_DEVICE), ask(OF_PERSON));
+    let who_then = on!(tx, |c| told(sqlx::query(who_then).bind(device).bind(at).fetch_all(c).await, column))?;
+    let mut lists = Vec::new();
+    for (statement, whose) in [(of_device, device), (of_person, person)] {
+        lists.push(on!(tx, |c| told(
+            sqlx::query(statement)
+                .bind(whose)
+                .bind(end)
+                .bind(Uuid::max())
+                .bind(at)
+                .bind(end)
+                .bind(50_i64)
+                .fetch_all(c)
+                .await,
+            column
+        ))?);
+    }
+    let of_person = lists.pop().unwrap_or_default();
+    let of_device = lists.pop().unwrap_or_default();
+    Ok([("custodies_by_device", who_then), ("custodies_by_device", of_device), ("custodies_by_person", of_person)])
+}
+
+fn told<R>(rows: Result<Vec<R>, sqlx::Error>, column: &'static str) -> Result<String, sqlx::Error>
+where
+    R: sqlx::Row,
+    &'static str: sqlx::ColumnIndex<R>,
+    for<'r> String: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    let lines: Result<Vec<String>, _> = rows?.iter().map(|row| row.try_get(column)).collect();
+    Ok(lines?.join("\n"))
 }

@@ -138,8 +138,8 @@ row! {
 
 const HOLDS: &str = "SELECT COALESCE(d.serial, d.udid, d.uem_uuid, d.uem_id) AS device, d.id AS device_id,
         c.started_at AS since, c.id AS custody
-     FROM custodies c JOIN devices d ON d.id = c.device_id
-     WHERE c.person_id = $1 AND c.ended_at IS NULL ORDER BY c.started_at DESC, c.id DESC LIMIT 100";
+     FROM devices d JOIN custodies c ON c.device_id = d.id AND c.started_at = d.since
+     WHERE d.holder_person = $1 AND c.person_id = $1 AND c.ended_at IS NULL ORDER BY c.started_at DESC, c.id DESC LIMIT 100";
 
 /// The person of that id.
 ///

@@ -407,7 +407,7 @@ fn explanation(row: &RevocationRow) -> String {
             Some(stamp) => {
                 format!("Entra refuses every refresh token of this person that was issued before {}", spelled(stamp))
             }
-            None => String::from("its effect was seen in the directory"),
+            None => noted("its effect was seen in the directory", row.note.as_deref()),
         },
         Standpoint::Held | Standpoint::NeedsOperator => waiting(row.why.as_deref(), row.note.as_deref()),
         Standpoint::CoveredByOther => {
@@ -423,8 +423,15 @@ fn explanation(row: &RevocationRow) -> String {
 }
 
 fn waiting(why: Option<&str>, note: Option<&str>) -> String {
-    const WHYS: [Why; 6] =
-        [Why::Late, Why::UnknownPerson, Why::SeveralPeople, Why::Forbidden, Why::Refused, Why::Unreadable];
+    const WHYS: [Why; 7] = [
+        Why::Late,
+        Why::UnknownPerson,
+        Why::SeveralPeople,
+        Why::Forbidden,
+        Why::Refused,
+        Why::Unreadable,
+        Why::Restored,
+    ];
     let known = WHYS.into_iter().find(|known| Some(known.name()) == why);
     match (known, why) {
         (Some(known), _) => String::from(known.explained()),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Error;
+use super::database::{self, Database};
 use crate::custody::Standpoint;
 use crate::store::engine::{on, row};
 use crate::store::{Tx, instances};
@@ -40,6 +41,8 @@ pub struct Status {
     pub looks_due: i64,
     /// How many events came too late to be folded.
     pub events_too_late: i64,
+    /// The database.
+    pub database: Database,
     /// The sources.
     pub sources: Vec<Source>,
     /// The instances that run, or ran until lately.
@@ -173,6 +176,7 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
     let devices = on!(tx, |c| sqlx::query_as::<_, DevicesRow>(DEVICES).fetch_one(c).await)?;
     let states = on!(tx, |c| sqlx::query_as::<_, StateRow>(REVOCATIONS).fetch_all(c).await)?;
     let tallies = on!(tx, |c| sqlx::query_as::<_, TalliesRow>(TALLIES).bind(circumstances.now).fetch_one(c).await)?;
+    let database = database::read(tx).await?;
     let sources = on!(tx, |c| sqlx::query_as::<_, SourceRow>(SOURCES).fetch_all(c).await)?;
 
     let clock = tx.clock(circumstances.now).await?;
@@ -205,6 +209,7 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
         quarantine: Quarantine { malformed: tallies.malformed, unknown: tallies.unknown },
         looks_due: tallies.looks_due,
         events_too_late: tallies.events_too_late,
+        database,
         sources: sources
             .into_iter()
             .map(|row| Source {
