@@ -1,5 +1,7 @@
 //! The commands from outside: what they print, where, and how they end.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use assert_cmd::Command;
 use tempfile::TempDir;
 

@@ -3,19 +3,24 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use handover::app::App;
+use handover::app::{App, Rulebook};
 use handover::custody::Moment;
 use handover::store::months::{self, Month, Shelf};
 use handover::store::times::moment;
-use handover::store::{Kind, asking, recording, revocations};
+use handover::store::{Kind, Store, asking, recording, revocations};
 use rstest::rstest;
 use uuid::Uuid;
 
-use crate::service::{app, owing_app};
+use crate::service::{app, app_with};
 use crate::support::{TestStore, empty};
 
 fn time(text: &str) -> Moment {
     moment(text.parse::<DateTime<Utc>>().unwrap())
+}
+
+/// The service, owing in earnest. Nothing is ever paid, as there is no directory.
+pub(crate) fn owing_app(store: Store, now: Moment) -> App {
+    app_with(store, now, Rulebook { shadow: false, ..Rulebook::default() })
 }
 
 /// A check-out of a device by a user, heard at the time it happened.

@@ -5,7 +5,7 @@ use handover::store::Kind;
 use rstest::rstest;
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use crate::service::owing_app;
+use crate::history::owing_app;
 use crate::support::{Aside, empty};
 
 type Custody = (String, Option<String>, Option<f64>, Option<String>, Option<String>, Option<String>);

@@ -13,12 +13,8 @@ pub(crate) fn app(store: Store, now: Moment) -> App {
     app_with(store, now, Rulebook::default())
 }
 
-/// The same, owing in earnest. Nothing is ever paid, as there is no directory.
-pub(crate) fn owing_app(store: Store, now: Moment) -> App {
-    app_with(store, now, Rulebook { shadow: false, ..Rulebook::default() })
-}
-
-fn app_with(store: Store, now: Moment, rules: Rulebook) -> App {
+/// The same, by other rules.
+pub(crate) fn app_with(store: Store, now: Moment, rules: Rulebook) -> App {
     let source = Source {
         name: String::from("uem"),
         door: Door::dummy(),
