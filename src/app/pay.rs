@@ -380,8 +380,9 @@ impl App {
                     metrics::counter!("handover_attempts_total", "outcome" => verdict_name(answer.verdict)).increment(1);
                     return Ok(answer);
                 }
-                // If it is not ours any more, the answer is still waited for; writing it down will change nothing.
-                () = tokio::time::sleep(self.rules.lease / 3) => drop(keep().await?),
+                // If it is not ours any more, the answer is still waited for; writing it down will change nothing. And a database
+                // that is away for a moment is no reason to throw an answer away.
+                () = tokio::time::sleep(self.rules.lease / 3) => drop(keep().await),
             }
         }
     }

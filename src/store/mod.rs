@@ -42,6 +42,9 @@ pub enum Error {
     /// `database.url` cannot be understood.
     #[error("database.url is not usable: {0}")]
     Url(String),
+    /// There is no such file.
+    #[error("there is no database at {}", .0.display())]
+    Missing(PathBuf),
     /// The folder of the SQLite file cannot be made.
     #[error("the database's folder {} cannot be created", folder.display())]
     Folder {
@@ -151,36 +154,30 @@ impl Error {
 
     /// The same, met while committing.
     fn while_committing(self) -> Self {
-        match self {
-            Self::Database(error) => Self::Unsure(error),
-            other => other,
-        }
+        if let Self::Database(error) = self { Self::Unsure(error) } else { self }
     }
 
     /// Whether the connection went away under the transaction, with the server or without it.
     fn lost_its_connection(&self) -> bool {
         let (Self::Database(error) | Self::Open(error)) = self else { return false };
-        match error {
+        if let sqlx::Error::Io(error) = error {
             // A certificate that does not verify is no matter of time.
-            sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
-            // A pool that was left for another one.
-            sqlx::Error::PoolClosed => true,
-            // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                code.starts_with("08")
-                    || ["57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"].contains(&&*code)
-            }),
-            _ => false,
+            return error.kind() != std::io::ErrorKind::InvalidData;
         }
+        // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
+        let passing = ["57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"];
+        let is_passing = |code: &str| code.starts_with("08") || passing.contains(&code);
+        // Or a pool that was left for another one.
+        matches!(error, sqlx::Error::PoolClosed) || self.code().as_deref().is_some_and(is_passing)
     }
 
     /// Whether there is no server to be had, and one may be back soon.
     pub fn is_away(&self) -> bool {
-        match self {
-            Self::NoPrimary { is_away, .. } => *is_away,
-            Self::NotPrimary(_) | Self::Unsure(_) | Self::Database(sqlx::Error::PoolTimedOut) => true,
-            _ => self.lost_its_connection(),
+        if let Self::NoPrimary { is_away, .. } = self {
+            return *is_away;
         }
+        matches!(self, Self::NotPrimary(_) | Self::Unsure(_) | Self::Database(sqlx::Error::PoolTimedOut))
+            || self.lost_its_connection()
     }
 
     /// Whether what was written may be lost although it was said to be stable (S4): a flush to the disk failed. The process
@@ -242,8 +239,14 @@ impl Store {
     /// Opens a database as it is: the schema is left alone, whichever it has.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When it is not there or cannot be opened.
     pub async fn attach(settings: &Settings, base: &Path) -> Result<Self, Error> {
+        if let Some(path) = settings.url.strip_prefix("sqlite://") {
+            let file = base.join(path);
+            if !file.exists() {
+                return Err(Error::Missing(file));
+            }
+        }
         Ok(Self { db: engine::Db::open(settings, base).await? })
     }
 
