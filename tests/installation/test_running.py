@@ -181,10 +181,12 @@ class TheImage(Folder):
         for fake in ("demo", "sandbox"):
             self.assertEqual(subprocess.run([program, fake], capture_output=True).returncode, 2)
         run("scripts/release", "check", cwd=self.built.folder / "build", env={**CLEAN, **self.built.variables})
-        again = Builder(self.built.stage, self.folder / "another/place", None)
+        place = self.built.folder
+        place.rename(self.folder / "first")
+        again = Builder(self.built.stage, place, None)
         again.build()
 
-        sums = [(one.folder / "build/target/released/SHA256SUMS").read_text() for one in (self.built, again)]
+        sums = [(one / "build/target/released/SHA256SUMS").read_text() for one in (self.folder / "first", place)]
         self.assertEqual(*sums)
 
 
