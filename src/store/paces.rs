@@ -4,7 +4,7 @@
 //! do not wait for the disk: what a crash of the server forgets is a fraction of a second of the pace, while waiting for a
 //! flush, or for a synchronous standby, with the row locked would slow everybody down.
 
-use super::engine::{Side, row};
+use super::engine::{Side, in_time, row};
 use super::{Error, Tx};
 
 row! {
@@ -40,8 +40,9 @@ pub async fn take(tx: &mut Tx, lane: &str, gap: i64, patience: i64) -> Result<Op
                  next_at - GREATEST(1000000, stretch * CAST($2 AS bigint) / 1000) * interval '1 microsecond', closed_until)
                  - clock_timestamp()) AS bigint)) AS wait,
              stretch > 1000 OR throttled > 0 AS strained";
+    let limit = tx.limit();
     let Side::Postgres(c) = tx.side() else { return Ok(Some(Reserved { wait: 0, strained: false })) };
-    Ok(sqlx::query_as(TAKE).bind(lane).bind(gap).bind(patience).fetch_optional(c).await?)
+    Ok(in_time(limit, sqlx::query_as(TAKE).bind(lane).bind(gap).bind(patience).fetch_optional(c)).await?)
 }
 
 /// How a lane stands; one that nobody used yet is opened.
@@ -53,26 +54,29 @@ pub async fn standing(tx: &mut Tx, lane: &str, gap: i64) -> Result<Standing, Err
          FROM paces WHERE lane = $1";
     const OPEN: &str = "INSERT INTO paces (lane, next_at, throttled, stretch) VALUES ($1, clock_timestamp(), 0, 1000)
          ON CONFLICT (lane) DO NOTHING";
+    let limit = tx.limit();
     let Side::Postgres(c) = tx.side() else { return Ok(Standing { free: 0, closed: 0 }) };
-    if let Some(standing) = sqlx::query_as(STANDING).bind(lane).bind(gap).fetch_optional(&mut *c).await? {
+    let known = in_time(limit, sqlx::query_as(STANDING).bind(lane).bind(gap).fetch_optional(&mut *c)).await?;
+    if let Some(standing) = known {
         return Ok(standing);
     }
-    sqlx::query(OPEN).bind(lane).execute(c).await?;
+    in_time(limit, sqlx::query(OPEN).bind(lane).execute(c)).await?;
     Ok(Standing { free: 0, closed: 0 })
 }
 
 /// Closes a lane for so many microseconds. No burst follows.
 pub async fn close(tx: &mut Tx, lane: &str, gap: i64, wait: i64) -> Result<(), Error> {
     const CLOSE: &str = "INSERT INTO paces (lane, next_at, closed_until, throttled, stretch)
-         VALUES ($1, clock_timestamp() + (1000000 + CAST($3 AS bigint)) * interval '1 microsecond',
+         VALUES ($1, clock_timestamp() + (GREATEST(0, 1000000 - CAST($2 AS bigint)) + CAST($3 AS bigint)) * interval '1 microsecond',
              clock_timestamp() + CAST($3 AS bigint) * interval '1 microsecond', 1, 1000)
          ON CONFLICT (lane) DO UPDATE SET
              closed_until = GREATEST(paces.closed_until, excluded.closed_until),
              next_at = GREATEST(paces.next_at, GREATEST(paces.closed_until, excluded.closed_until)
                  + GREATEST(0, 1000000 - paces.stretch * CAST($2 AS bigint) / 1000) * interval '1 microsecond'),
              throttled = paces.throttled + 1";
+    let limit = tx.limit();
     let Side::Postgres(c) = tx.side() else { return Ok(()) };
-    sqlx::query(CLOSE).bind(lane).bind(gap).bind(wait).execute(c).await?;
+    in_time(limit, sqlx::query(CLOSE).bind(lane).bind(gap).bind(wait).execute(c)).await?;
     Ok(())
 }
 
@@ -81,10 +85,11 @@ pub async fn answered(tx: &mut Tx, lane: &str, pressure: Option<i64>) -> Result<
     const PRESSED: &str = "UPDATE paces SET throttled = 0, stretch = LEAST(4000, GREATEST(stretch, $2) * 105 / 100)
          WHERE lane = $1";
     const CALM: &str = "UPDATE paces SET throttled = 0, stretch = GREATEST(1000, stretch * 98 / 100) WHERE lane = $1";
+    let limit = tx.limit();
     let Side::Postgres(c) = tx.side() else { return Ok(()) };
     match pressure {
-        Some(pressure) => sqlx::query(PRESSED).bind(lane).bind(pressure).execute(c).await?,
-        None => sqlx::query(CALM).bind(lane).execute(c).await?,
+        Some(pressure) => in_time(limit, sqlx::query(PRESSED).bind(lane).bind(pressure).execute(c)).await?,
+        None => in_time(limit, sqlx::query(CALM).bind(lane).execute(c)).await?,
     };
     Ok(())
 }
