@@ -89,6 +89,7 @@ async fn nothing_acknowledged_is_lost_when_the_primary_dies() {
     );
     println!("replay --check: {}", checked.trim());
     assert_eq!(lost, 0);
+    assert_eq!(pair.house().await, "open", "a failover that lost nothing was taken for a restore");
     assert!(waits.iter().all(|wait| wait.0 <= ACCEPTS_WITHIN), "{waits:?}");
     assert_eq!(kept.len(), acknowledged.len(), "an event that nobody sent, or that was never acknowledged");
 }
@@ -180,6 +181,14 @@ impl Pair {
         let mut aside = PgConnection::connect(&self.servers[self.primary].url("handover")).await.unwrap();
         let kept: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM events").fetch_all(&mut aside).await.unwrap();
         kept.into_iter().collect()
+    }
+}
+
+impl Pair {
+    /// Whether anything is sent, or held until a restore has been looked into.
+    async fn house(&self) -> String {
+        let mut aside = PgConnection::connect(&self.servers[self.primary].url("handover")).await.unwrap();
+        sqlx::query_scalar("SELECT state FROM house").fetch_one(&mut aside).await.unwrap()
     }
 }
 
