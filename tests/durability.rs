@@ -18,8 +18,12 @@ mod many;
 mod migrating;
 #[path = "durability/moving.rs"]
 mod moving;
+#[path = "durability/paused.rs"]
+mod paused;
 #[path = "durability/program.rs"]
 mod program;
+#[path = "durability/replaced.rs"]
+mod replaced;
 #[path = "durability/rounds.rs"]
 mod rounds;
 #[path = "durability/schema.rs"]

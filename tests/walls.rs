@@ -42,6 +42,8 @@ const SAYS_THE_ENGINE: &[(&str, &str)] = &[
     ("src/store/engine/sqlite.rs", "it is the seam's one side"),
     ("src/store/engine/postgres.rs", "it is the seam's other side"),
     ("src/store/engine/address.rs", "it reads a PostgreSQL URL"),
+    ("src/store/paces.rs", "only several instances need a pace that is kept in the database"),
+    ("src/store/asking/database.rs", "it names the database to a person"),
     ("src/store/mod.rs", "it shows the seam's `Kind` to other rooms"),
     ("src/cli/doctor/checks.rs", "it names the database to a person"),
     ("src/app/run.rs", "on SQLite nobody else can run, so what is in flight at the start was left behind"),

@@ -46,12 +46,24 @@ impl App {
     /// # Errors
     /// When the database fails, or this instance does not lead any more.
     pub async fn keep_house(&self, lead: Lead) -> Result<(), Error> {
+        // What only reads comes first: it goes on while nothing can be written.
+        self.listen_for_silence().await?;
         self.fold_left_waiting(lead).await?;
         self.advance_bases(lead).await?;
         self.bound_quarantine(lead).await?;
         self.forget_the_dead(lead).await?;
-        self.tend_history(lead).await?;
-        self.listen_for_silence().await
+        self.tend_history(lead).await
+    }
+
+    /// Counts that the database did not take something, and rings when that is for want of room (S2).
+    pub(crate) fn not_written(&self, error: &Error) {
+        let why = if error.is_full() { "full" } else { "failed" };
+        metrics::counter!("handover_database_failures_total", "why" => why).increment(1);
+        if error.is_full() && self.alarms.may_ring("the database's disk", self.now()) {
+            tracing::error!(
+                "the disk of the database is full: events are refused and revocations stand still until there is room"
+            );
+        }
     }
 
     /// Devices that wait for an account which was decided while their event was being written.

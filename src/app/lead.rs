@@ -128,7 +128,12 @@ impl App {
         leases::release(&mut tx, leases::LEAD, (&self.owner, lead.term), now).await?;
         tx.commit().await?;
         self.stand_down(lead);
-        Ok(())
+        self.tell_of_the_lead().await
+    }
+
+    /// Whether no other instance runs, as far as this one knows.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.share.lock().unwrap_or_else(PoisonError::into_inner).of <= 1
     }
 
     /// How long until the lead is looked at again.

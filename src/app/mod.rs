@@ -5,6 +5,7 @@
 //! | an event arrives and is written down, and what follows from it | [`receive`], [`record`], [`folding`] |
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
+//! | all instances keep one pace | [`pace`] |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
 //! | whether this is the database that was served on last; the check after a restore; moving to another | [`house`], [`check`], [`moving`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |
@@ -15,6 +16,8 @@
 //!
 //! Nothing that matters waits in memory: the queues are tables, and what is kept here can be lost at any instruction.
 
+pub mod again;
+pub mod bells;
 pub mod check;
 pub mod facts;
 pub mod folding;
@@ -25,6 +28,7 @@ pub mod look;
 pub mod moving;
 pub mod names;
 pub mod operate;
+mod pace;
 pub mod pay;
 pub mod prove;
 pub mod receive;
@@ -35,6 +39,8 @@ pub mod run;
 pub mod settle;
 pub mod sweep;
 pub mod tokens;
+
+pub(crate) use again::again;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -50,7 +56,7 @@ use crate::entra::Entra;
 use crate::intake::workspace_one::rest::Uem;
 use crate::intake::{Door, People, Rules};
 use crate::store::audit::Entry;
-use crate::store::{Error, Store, times};
+use crate::store::{Store, times};
 
 /// Where the time comes from.
 pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
@@ -144,15 +150,17 @@ pub struct Inner {
     /// This instance, as leases name it.
     pub owner: String,
     /// Rung when there may be something to pay.
-    pub owing: Notify,
+    pub owing: bells::Bell,
     /// Rung when there may be something to look at.
-    pub looking: Notify,
+    pub looking: bells::Bell,
     /// Rung when a stamp may have to be read back.
-    pub proving: Notify,
+    pub proving: bells::Bell,
     /// Rung when the check after a restore may go on.
-    pub checking: Notify,
+    pub checking: bells::Bell,
     /// What is remembered of the house outside of the database.
     pub house: house::Memory,
+    /// Rung with every bell, for whoever tells the other instances.
+    rings: Arc<Notify>,
     /// Rung when whoever led has let the lead go.
     handing_over: Notify,
     /// Whether this instance leads, as far as it knows.
@@ -182,6 +190,10 @@ impl App {
         clock: Clock,
         owner: String,
     ) -> Self {
+        if let Some(entra) = entra.as_ref().filter(|_| store.is_shared()) {
+            entra.share_pace(Arc::new(pace::SharedPace::new(store.clone())));
+        }
+        let bells = bells::Bells::new();
         let (recorder, queue) = record::Recorder::new();
         let sources = sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
         let app = Self {
@@ -192,11 +204,12 @@ impl App {
                 entra,
                 clock,
                 owner,
-                owing: Notify::new(),
-                looking: Notify::new(),
-                proving: Notify::new(),
-                checking: Notify::new(),
+                owing: bells.owing,
+                looking: bells.looking,
+                proving: bells.proving,
+                checking: bells.checking,
                 house: house::Memory::default(),
+                rings: bells.rings,
                 handing_over: Notify::new(),
                 leading: watch::Sender::new(None),
                 share: Mutex::new(pay::Share::ALL),
@@ -269,23 +282,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// A throw of the dice.
 pub(crate) fn dice() -> Dice {
     Dice(rand::random_range(0..=1000))
-}
-
-/// How often what lost a race is begun again before its loop rests (S11).
-const TRIES: u32 = 5;
-
-/// Does a deed, again and again while it loses races: its transaction was rolled back, and a new one sees what the other did.
-pub(crate) async fn again<T, F: Future<Output = Result<T, Error>>>(deed: impl Fn() -> F) -> Result<T, Error> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match deed().await {
-            Err(error) if error.is_passing() && tries < TRIES => {
-                tokio::time::sleep(Duration::from_millis(u64::from(dice().0) / 20 * u64::from(tries))).await;
-            }
-            done => return done,
-        }
-    }
 }
 
 /// The name under which what Handover does by itself stands in the audit history.

@@ -3,7 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::{App, folding};
+use crate::app::{App, again, folding};
 use crate::custody::{Standpoint, Why};
 use crate::store::audit::Entry;
 use crate::store::revocations::RevocationRow;
@@ -76,8 +76,18 @@ impl App {
     /// Does what a person decided, and writes down who decided it and why.
     ///
     /// # Errors
-    /// [`NotDone`] says why nothing was changed.
+    /// [`NotDone`] says why nothing was changed, or that the answer of the database was lost and it is not known.
     pub async fn operate(&self, action: Action, id: Uuid, actor: &str, reason: &str) -> Result<(), NotDone> {
+        again(|| async {
+            match self.try_operate(action, id, actor, reason).await {
+                Err(NotDone::Store(error)) => Err(error),
+                done => Ok(done),
+            }
+        })
+        .await?
+    }
+
+    async fn try_operate(&self, action: Action, id: Uuid, actor: &str, reason: &str) -> Result<(), NotDone> {
         let mut tx = self.store.write().await?;
         let Some(mut row) = revocations::load(&mut tx, id).await? else { return Err(NotDone::Unknown(id)) };
         let before = row.state.clone();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::app::lead::Lead;
 use crate::app::record::{Incoming, Recorded, Refused};
-use crate::app::{App, HANDOVER, Source, names};
+use crate::app::{App, HANDOVER, Source, again, names};
 use crate::custody::Moment;
 use crate::intake::{Door, Unreadable, read};
 use crate::store::sources::{self, QuarantineRow};
@@ -85,7 +85,7 @@ impl App {
         for ((place, id), recorded) in places.into_iter().zip(self.record(events).await?) {
             results[place] = Some(match recorded {
                 Recorded::New => Received::Recorded(id),
-                Recorded::Duplicate => Received::Duplicate(id),
+                Recorded::Duplicate(known) => Received::Duplicate(known),
             });
         }
         Ok(results.into_iter().flatten().collect())
@@ -114,10 +114,14 @@ impl App {
             body: kept.to_vec(),
             read_at: None,
         };
-        let mut tx = self.store.write().await?;
-        let new = sources::quarantine(&mut tx, &row).await?;
-        sources::heard(&mut tx, &source.name, utc(now), None).await?;
-        tx.commit().await?;
+        let new = again(|| async {
+            let mut tx = self.store.write().await?;
+            let new = sources::quarantine(&mut tx, &row).await?;
+            sources::heard(&mut tx, &source.name, utc(now), None).await?;
+            tx.commit().await?;
+            Ok(new)
+        })
+        .await?;
         metrics::counter!("handover_events_total", "outcome" => if kind == "unknown" { "quarantined" } else { "malformed" }).increment(1);
         if new {
             tracing::warn!(source.name = source.name, quarantine.id = %row.id, quarantine.kind = kind,

@@ -8,11 +8,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::bells::Bell;
 use crate::app::house::NotEntered;
 use crate::app::look::Turn;
 use crate::app::sweep::Broken;
@@ -103,7 +103,9 @@ impl App {
 
     fn spawn_all(&self, loops: &mut JoinSet<()>, host: &str, stop: &CancellationToken) {
         let seen = Loop::BeSeen(host.to_owned());
-        for which in [Loop::Pay, Loop::Prove, Loop::Look, Loop::Keep, Loop::Watch, Loop::Check, Loop::Lead, seen] {
+        let alone = [Loop::Pay, Loop::Prove, Loop::Look, Loop::Keep, Loop::Watch, Loop::Check, Loop::Lead, seen];
+        let among_others = self.store.is_shared().then_some([Loop::Tell, Loop::Listen]);
+        for which in alone.into_iter().chain(among_others.into_iter().flatten()) {
             self.spawn(loops, which, stop);
         }
         for source in self.sources.values().filter(|source| source.api.is_some()) {
@@ -116,14 +118,16 @@ impl App {
         let stop = stop.clone();
         loops.spawn(async move {
             match which {
-                Loop::Pay => turns(&stop, &app.owing, "pay", || app.pay_until(&stop)).await,
-                Loop::Prove => turns(&stop, &app.proving, "prove", || app.prove()).await,
-                Loop::Look => turns(&stop, &app.looking, "look", || app.look()).await,
+                Loop::Pay => turns(&app, &stop, &app.owing, "pay", || app.pay_until(&stop)).await,
+                Loop::Prove => turns(&app, &stop, &app.proving, "prove", || app.prove()).await,
+                Loop::Look => turns(&app, &stop, &app.looking, "look", || app.look()).await,
                 Loop::Keep => app.keep_house_for_ever(&stop).await,
                 Loop::Watch => app.watch_house_for_ever(&stop).await,
-                Loop::Check => turns(&stop, &app.checking, "check", || app.check_house()).await,
+                Loop::Check => turns(&app, &stop, &app.checking, "check", || app.check_house()).await,
                 Loop::Lead => app.lead_for_ever(&stop).await,
                 Loop::BeSeen(host) => app.be_seen_for_ever(&host, &stop).await,
+                Loop::Tell => app.tell_for_ever(&stop).await,
+                Loop::Listen => app.listen_for_ever(&stop).await,
                 Loop::Sweep(source) => app.sweep_for_ever(&source, &stop).await,
             }
         });
@@ -218,12 +222,15 @@ enum Loop {
     Check,
     Lead,
     BeSeen(String),
+    Tell,
+    Listen,
     Sweep(Arc<Source>),
 }
 
 async fn turns<F: Future<Output = Result<Turn, Error>>>(
+    app: &App,
     stop: &CancellationToken,
-    bell: &Notify,
+    bell: &Bell,
     name: &'static str,
     turn: impl Fn() -> F,
 ) {
@@ -242,13 +249,14 @@ async fn turns<F: Future<Output = Result<Turn, Error>>>(
                     tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), "the {name} loop met a database failure");
                 }
                 error.end_if_fatal();
+                app.not_written(&error);
                 rest(stop, REST).await;
             }
         }
     }
 }
 
-async fn rest(stop: &CancellationToken, span: Duration) {
+pub(crate) async fn rest(stop: &CancellationToken, span: Duration) {
     tokio::select! {
         () = tokio::time::sleep(span) => {}
         () = stop.cancelled() => {}

@@ -3,7 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::app::{App, again};
 use crate::store::audit::Entry;
 use crate::store::tokens::{self, NewToken, Role};
 use crate::store::{Error, audit};
@@ -12,8 +12,12 @@ impl App {
     /// Makes a token and returns its text, which cannot be shown again, with its id.
     ///
     /// # Errors
-    /// When the database fails; then there is no token.
+    /// When the database fails. Then there is no token that anybody knows the text of.
     pub async fn create_token(&self, name: &str, role: Role, actor: &str) -> Result<(Uuid, String), Error> {
+        again(|| self.try_create_token(name, role, actor)).await
+    }
+
+    async fn try_create_token(&self, name: &str, role: Role, actor: &str) -> Result<(Uuid, String), Error> {
         let mut tx = self.store.write().await?;
         let new = NewToken { id: self.new_id(), name, role, secret: rand::random(), at: self.utc() };
         let token = tokens::create(&mut tx, &new).await?;
@@ -31,6 +35,10 @@ impl App {
     /// # Errors
     /// When the database fails.
     pub async fn void_token(&self, id: Uuid, actor: &str) -> Result<bool, Error> {
+        again(|| self.try_void_token(id, actor)).await
+    }
+
+    async fn try_void_token(&self, id: Uuid, actor: &str) -> Result<bool, Error> {
         let mut tx = self.store.write().await?;
         let was_valid = tokens::revoke(&mut tx, id, self.utc()).await?;
         if was_valid {

@@ -61,7 +61,7 @@ pub(crate) fn address(listen: SocketAddr) -> anyhow::Result<Url> {
     let host = match listen.ip() {
         IpAddr::V4(all) if all.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(all) if all.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        one => one,
+        one @ (IpAddr::V4(_) | IpAddr::V6(_)) => one,
     };
     let at = SocketAddr::new(host, listen.port());
     Url::parse(&format!("http://{at}")).with_context(|| format!("server.listen: {at} is no address to ask at"))

@@ -153,12 +153,11 @@ async fn examine(options: &Doctor, file: Option<&Path>, variables: &BTreeMap<Str
 }
 
 async fn well(options: &Health, file: Option<&Path>, variables: &BTreeMap<String, String>) -> anyhow::Result<End> {
-    let root = match &options.url {
-        Some(url) => url.clone(),
-        None => {
-            let config = Config::load(file, variables).map_err(|problems| Misused(problems.to_string()))?;
-            health::address(config.server.listen)?
-        }
+    let root = if let Some(url) = &options.url {
+        url.clone()
+    } else {
+        let config = Config::load(file, variables).map_err(|problems| Misused(problems.to_string()))?;
+        health::address(config.server.listen)?
     };
     let question = if options.ready { health::Question::Ready } else { health::Question::Live };
     let health = health::ask(question, &root).await?;

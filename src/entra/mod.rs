@@ -9,6 +9,7 @@
 
 mod backoff;
 mod circuit;
+mod pace;
 mod pacer;
 mod permissions;
 mod person;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use circuit::{CircuitState, Fault};
+pub use pace::{Lane, Pace, Turn};
 pub use permissions::Permissions;
 pub use person::{Finding, Found, PersonName, Stamp};
 pub use settings::{Cloud, Credential, SecretError, SecretSource, Settings, SetupError, WRITES_PER_SECOND};
@@ -51,6 +53,13 @@ pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
 /// Reads per second: far under the smallest tenant's quota (350), and enough to read back every write we may make.
 const READS_PER_SECOND: f64 = 50.0;
 
+/// Microsoft counts writes by windows of 150 s. With the burst that a rest saves up, the pace between is a little slower, so
+/// that no such window ever sees more than its configured share: 3,000 at 20 a second.
+const WRITES_GIVE_WAY: f64 = 150.0 / 151.0;
+
+/// After a wait longer than this for a turn that was reserved, it is asked whether the lane has been closed meanwhile.
+const MAY_HAVE_CLOSED: Duration = Duration::from_millis(5);
+
 /// How long a call waits at a door that the server closed, before it answers "throttled" unsent.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -71,6 +80,7 @@ struct Inner {
     circuit: Circuit,
     writes: Pacer,
     reads: Pacer,
+    shared: OnceLock<Arc<dyn Pace>>,
     clock: Clock,
     offset: OnceLock<AtomicI64>,
     forbidden_in_a_row: AtomicU32,
@@ -142,13 +152,6 @@ pub struct TokenFacts {
 /// Asked just before a request is sent.
 pub type Leave<'a> = dyn Fn() -> BoxFuture<'a, bool> + Send + Sync + 'a;
 
-/// Which of the two quotas a call counts against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lane {
-    Write,
-    Read,
-}
-
 impl Entra {
     /// The way to Microsoft with these settings. Nothing is sent yet.
     ///
@@ -166,14 +169,20 @@ impl Entra {
             total_timeout: settings.total_timeout,
             tokens: Arc::new(Tokens::new(client.clone(), addresses, settings, Arc::clone(&chance))),
             circuit: Circuit::new(Arc::clone(&clock), Arc::clone(&chance)),
-            writes: Pacer::new(settings.writes_per_second, now, Arc::clone(&chance)),
+            writes: Pacer::new(settings.writes_per_second * WRITES_GIVE_WAY, now, Arc::clone(&chance)),
             reads: Pacer::new(READS_PER_SECOND, now, chance),
+            shared: OnceLock::new(),
             client,
             clock,
             offset: OnceLock::new(),
             forbidden_in_a_row: AtomicU32::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Keeps, beside its own, a pace that is shared with other processes. The first one that is given stays.
+    pub fn share_pace(&self, pace: Arc<dyn Pace>) {
+        drop(self.inner.shared.set(pace));
     }
 
     /// Makes every refresh token and session of this person invalid, on all their devices.
@@ -296,7 +305,12 @@ impl Entra {
     /// spent on waiting.
     pub async fn ready(&self) {
         loop {
-            let wait = self.next_free();
+            let mut wait = self.next_free();
+            if wait.is_zero()
+                && let Some(shared) = self.inner.shared.get()
+            {
+                wait = shared.free_in(Lane::Write, self.inner.writes.gap()).await;
+            }
             if wait.is_zero() {
                 return;
             }
@@ -348,7 +362,7 @@ impl Inner {
                     return (answer(verdict, last.as_ref(), id, began), last);
                 }
             };
-            if let Err(TooFar(wait)) = self.pacer(lane).turn(PATIENCE).await {
+            if let Err(TooFar(wait)) = self.turn(lane).await {
                 return (answer(Verdict::Throttled(Some(wait)), last.as_ref(), id, began), last);
             }
             if !may().await {
@@ -356,7 +370,7 @@ impl Inner {
             }
             let exchange = self.exchange(&method, path, id, &token).await;
             let means = verdict(exchange.happened);
-            self.hear(lane, means, &exchange);
+            self.hear(lane, means, &exchange).await;
             if means == Verdict::Credentials {
                 self.tokens.refused(&token);
                 if last.is_none() {
@@ -366,6 +380,25 @@ impl Inner {
             }
             permit.settle(means, Instant::now());
             return (answer(means, Some(&exchange), id, began), Some(exchange));
+        }
+    }
+
+    /// Waits for a turn: our own, and then that of all who share the pace.
+    async fn turn(&self, lane: Lane) -> Result<(), TooFar> {
+        let pacer = self.pacer(lane);
+        pacer.turn(PATIENCE).await?;
+        let Some(shared) = self.shared.get() else { return Ok(()) };
+        loop {
+            match shared.take(lane, pacer.gap(), PATIENCE).await {
+                Turn::TooFar(wait) => return Err(TooFar(wait)),
+                Turn::In(wait) => {
+                    tokio::time::sleep(wait).await;
+                    // Somebody else may have been told meanwhile that nobody may leave.
+                    if wait <= MAY_HAVE_CLOSED || shared.closed_for(lane).await.is_zero() {
+                        return Ok(());
+                    }
+                }
+            }
         }
     }
 
@@ -386,16 +419,19 @@ impl Inner {
     }
 
     /// Takes from an answer what concerns the calls after it.
-    fn hear(&self, lane: Lane, means: Verdict, exchange: &Exchange) {
+    async fn hear(&self, lane: Lane, means: Verdict, exchange: &Exchange) {
         let now = Instant::now();
         if let Verdict::Throttled(asked) = means {
-            self.pacer(lane).throttled(asked, now);
+            self.close(lane, asked, now).await;
             let both = exchange.header("x-ms-throttle-scope").is_some_and(|scope| scope.contains("/ReadWrite/"));
             if both {
-                self.pacer(lane.other()).throttled(asked, now);
+                self.close(lane.other(), asked, now).await;
             }
         } else if exchange.status().is_some() {
             self.pacer(lane).answered(pressure(exchange));
+            if let Some(shared) = self.shared.get() {
+                shared.answered(lane, pressure(exchange)).await;
+            }
         }
         if means != Verdict::Misled
             && let Some(date) = exchange.date()
@@ -408,19 +444,19 @@ impl Inner {
         }
     }
 
+    /// A 429: nobody leaves by this lane before the wait is over, here or elsewhere.
+    async fn close(&self, lane: Lane, asked: Option<Duration>, now: Instant) {
+        let pacer = self.pacer(lane);
+        let wait = pacer.throttled(asked, now);
+        if let Some(shared) = self.shared.get() {
+            shared.close(lane, pacer.gap(), wait).await;
+        }
+    }
+
     fn pacer(&self, lane: Lane) -> &Pacer {
         match lane {
             Lane::Write => &self.writes,
             Lane::Read => &self.reads,
-        }
-    }
-}
-
-impl Lane {
-    fn other(self) -> Self {
-        match self {
-            Self::Write => Self::Read,
-            Self::Read => Self::Write,
         }
     }
 }

@@ -78,8 +78,13 @@ impl Pacer {
         self.lock().free_at(self.gap).saturating_duration_since(now)
     }
 
+    /// The time between two calls.
+    pub(crate) fn gap(&self) -> Duration {
+        self.gap
+    }
+
     /// A 429: nobody leaves before the wait is over. Without a wait of the server's own we choose a growing one.
-    pub(crate) fn throttled(&self, asked: Option<Duration>, now: Instant) {
+    pub(crate) fn throttled(&self, asked: Option<Duration>, now: Instant) -> Duration {
         let mut state = self.lock();
         let wait = asked
             .unwrap_or_else(|| full_jitter(FIRST_WAIT, state.throttled, LONGEST_WAIT, LEAST_WAIT, (self.chance)()));
@@ -88,6 +93,7 @@ impl Pacer {
         state.closed_until = Some(state.closed_until.map_or(until, |already| already.max(until)));
         state.next = state.next.max(until + state.saved(self.gap));
         tracing::warn!(throttle.wait_ms = wait.as_millis(), "Microsoft Graph throttles us, calls wait {wait:?}");
+        wait
     }
 
     /// An answer that was no 429. `pressure` is the share of the limit that is used up, from 0.8 upwards; 1.0 is the limit.

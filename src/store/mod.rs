@@ -28,7 +28,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-pub use engine::{Kind, Settings, Tx};
+pub use engine::{Ear, Kind, Settings, Tx};
 
 /// The database.
 #[derive(Clone)]
@@ -123,6 +123,9 @@ pub enum Error {
     /// Somebody else changed a row between our reading and our writing it.
     #[error("{0} was changed by somebody else meanwhile")]
     Overtaken(&'static str),
+    /// The connection was lost while committing.
+    #[error("the connection to the database was lost while committing: whether it was written down is not known")]
+    Unsure(#[source] sqlx::Error),
     /// Only the leader may do this, and somebody else leads, or nobody.
     #[error("this instance does not lead")]
     NotLeading,
@@ -134,8 +137,7 @@ pub enum Error {
 impl Error {
     /// Whether the same transaction may pass if it is begun again (S11): it lost a race, or its connection.
     ///
-    /// After a lost connection it is not known whether the transaction was committed. A deed is begun again only where doing
-    /// it twice is doing it once.
+    /// Never where a commit was under way: that is [`Error::is_unsure`].
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Overtaken(_)) || self.lost_a_race() || self.lost_its_connection()
     }
@@ -145,36 +147,48 @@ impl Error {
         matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03" | "5" | "6" | "517"))
     }
 
-    /// Whether the connection went away under the transaction, with the server or without it. What it had committed by then
-    /// is not known.
-    pub fn lost_its_connection(&self) -> bool {
+    /// Whether the answer to a commit was lost. Only who may do a thing twice begins it again.
+    pub fn is_unsure(&self) -> bool {
+        matches!(self, Self::Unsure(_))
+    }
+
+    /// The same, met while committing.
+    fn while_committing(self) -> Self {
+        if let Self::Database(error) = self { Self::Unsure(error) } else { self }
+    }
+
+    /// Whether the connection went away under the transaction, with the server or without it.
+    fn lost_its_connection(&self) -> bool {
         let (Self::Database(error) | Self::Open(error)) = self else { return false };
-        match error {
-            sqlx::Error::Io(_) => true,
-            // A pool that was left for another one.
-            sqlx::Error::PoolClosed => true,
-            // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                code.starts_with("08")
-                    || ["57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"].contains(&&*code)
-            }),
-            _ => false,
+        if let sqlx::Error::Io(error) = error {
+            // A certificate that does not verify is no matter of time.
+            return error.kind() != std::io::ErrorKind::InvalidData;
         }
+        // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
+        let passing = ["57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"];
+        let is_passing = |code: &str| code.starts_with("08") || passing.contains(&code);
+        // Or a pool that was left for another one.
+        matches!(error, sqlx::Error::PoolClosed) || self.code().as_deref().is_some_and(is_passing)
     }
 
     /// Whether there is no server to be had, and one may be back soon.
     pub fn is_away(&self) -> bool {
-        match self {
-            Self::NoPrimary { is_away, .. } => *is_away,
-            Self::NotPrimary(_) | Self::Database(sqlx::Error::PoolTimedOut) => true,
-            _ => self.lost_its_connection(),
+        if let Self::NoPrimary { is_away, .. } = self {
+            return *is_away;
         }
+        matches!(self, Self::NotPrimary(_) | Self::Unsure(_) | Self::Database(sqlx::Error::PoolTimedOut))
+            || self.lost_its_connection()
     }
 
     /// Whether what was written may be lost although it was said to be stable (S4): a flush to the disk failed. The process
     /// has to end and to recover from what is on the disk.
     pub fn is_fatal(&self) -> bool {
         matches!(self.code().as_deref(), Some("1034" | "1290"))
+    }
+
+    /// Whether there is no room left on the disk (S2).
+    pub fn is_full(&self) -> bool {
+        matches!(self.code().as_deref(), Some("13" | "53100"))
     }
 
     /// Ends the process at once if [`Error::is_fatal`]: nothing it could still say or write would be worth anything (S4).
@@ -283,6 +297,14 @@ impl Store {
         self.db.write().await
     }
 
+    /// A connection on which every statement is a transaction of its own.
+    ///
+    /// # Errors
+    /// When no connection is to be had in time.
+    pub async fn autocommit(&self) -> Result<Tx, Error> {
+        self.db.read().await
+    }
+
     /// A connection for reading.
     ///
     /// # Errors
@@ -328,6 +350,22 @@ impl Store {
     /// The file of a SQLite database.
     pub fn file(&self) -> Option<&Path> {
         self.db.file()
+    }
+
+    /// Tells all who listen on this database.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
+        self.db.tell(channel, what).await
+    }
+
+    /// Listens to what others tell. Where nobody else can run, nothing is ever told.
+    ///
+    /// # Errors
+    /// When no connection is to be had in time.
+    pub async fn listen(&self, channel: &str) -> Result<Ear, Error> {
+        self.db.listen(channel).await
     }
 
     /// Closes every connection; the write-ahead log is checkpointed.

@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::app::operate::{Action, NotDone};
 use crate::app::receive;
 use crate::app::record;
+use crate::store::Error;
 use crate::web::{Deeds, Doing, Line, Many, Received, Refused, Trouble};
 
 impl Deeds for App {
@@ -65,7 +66,7 @@ fn operate(app: &App, action: Action, id: Uuid, actor: String, reason: String) -
         app.operate(action, id, &actor, &reason).await.map_err(|error| match error {
             NotDone::Unknown(_) => Refused::Unknown,
             NotDone::Unfit { state } => Refused::DoesNotFit(state),
-            NotDone::Store(error) if error.is_passing() => Refused::Overtaken,
+            NotDone::Store(Error::Overtaken(_)) => Refused::Overtaken,
             NotDone::Store(error) => Refused::Unwritten(Box::new(error)),
         })
     })

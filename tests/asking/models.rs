@@ -2,7 +2,9 @@
 
 use handover::custody::Standpoint;
 use handover::store::Kind;
-use handover::store::asking::{Error, Paging, Span, audit, custodies, devices, people, revocations, status, timeline};
+use handover::store::asking::{
+    Error, Paging, Span, audit, custodies, database, devices, people, revocations, status, timeline,
+};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -441,7 +443,7 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
     let status = status::read(&mut tx, now).await.unwrap();
 
     insta::allow_duplicates! {
-        insta::assert_json_snapshot!(status, @r#"
+        insta::assert_json_snapshot!(status, { ".database" => "[database]" }, @r#"
         {
           "mode": "live",
           "house": null,
@@ -477,6 +479,7 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
           },
           "looks_due": 1,
           "events_too_late": 0,
+          "database": "[database]",
           "sources": [
             {
               "name": "uem",
@@ -488,6 +491,36 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
         }
         "#);
     }
+}
+
+/// The server of the tests has no standby.
+#[rstest]
+#[tokio::test]
+async fn the_tiles_say_whether_acknowledged_events_outlive_the_server(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let Some(test) = crate::support::empty(kind).await else { return };
+    let mut tx = test.store.read().await.unwrap();
+    let expected = match kind {
+        Kind::Sqlite => ("sqlite", None, None),
+        Kind::Postgres => ("postgresql", Some(false), Some(false)),
+    };
+
+    let alone = database::read(&mut tx).await.unwrap();
+    let mut aside = test.aside().await;
+    for one in ["one", "two"] {
+        put!(
+            aside,
+            "INSERT INTO instances (id, host, version, started_at, seen_at) VALUES ($1, 'here', '1', $2, $2)",
+            one,
+            chrono::Utc::now()
+        );
+    }
+    let two = database::read(&mut tx).await.unwrap();
+
+    assert_eq!((alone.engine.as_str(), alone.encrypted, alone.synchronous_standby), expected);
+    assert_eq!(alone.note, None);
+    assert_eq!(two.note.is_some(), kind == Kind::Postgres, "{two:?}");
 }
 
 #[rstest]

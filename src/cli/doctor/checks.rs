@@ -1,5 +1,6 @@
 //! What the doctor looks at.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::cli::house;
 use crate::cli::time::short;
 use crate::entra::{Fault, Permissions, SecretError, TokenFault};
 use crate::intake::workspace_one::rest::{Rule, Uem, UemError};
-use crate::store::{Kind, Store, sources};
+use crate::store::{Kind, Store, asking, instances, sources};
 
 /// A clock that is off by more than this is worth a look, though it is still within the skew bound.
 const NOTICEABLE: Duration = Duration::from_secs(30);
@@ -107,14 +108,69 @@ async fn database(report: &mut Report, config: &Config, clock: Clock) {
             report.wrong(about, format!("{kind}, {shown} cannot be written: {}", chain(&error)), fix);
         }
     }
+    running(report, &store, clock()).await;
+    if store.kind() == Kind::Postgres {
+        server(report, config, &store, clock).await;
+    }
     heard(report, config, &store, clock).await;
     store.close().await;
+}
+
+/// What the server says of itself. What it must not be, it was refused for when it was opened.
+async fn server(report: &mut Report, config: &Config, store: &Store, clock: Clock) {
+    let about = "database";
+    let asked = async {
+        let mut tx = store.read().await?;
+        let found = asking::database::read(&mut tx).await?;
+        let ours = clock();
+        Ok::<_, crate::store::Error>((found, ours, tx.clock(ours).await?))
+    };
+    let (found, ours, theirs) = match asked.await {
+        Ok(answer) => answer,
+        Err(error) => return report.wrong(about, chain(&error), "look at the server's log"),
+    };
+    if found.encrypted == Some(true) {
+        report.good(about, format!("PostgreSQL {}: safe settings, takes writes, reached over TLS", found.version));
+    } else {
+        let says = format!("PostgreSQL {}: safe settings, takes writes; the way to it is not encrypted", found.version);
+        report.doubt(about, says, "give the server a certificate, and take sslmode out of database.url");
+    }
+    if let Some(note) = found.note {
+        report.doubt(about, note, "set synchronous_standby_names; docs/operations/failover.md says how");
+    }
+    let offset = (theirs - ours).num_microseconds().unwrap_or(i64::MAX);
+    clock_found(report, about, offset, config.policy.clock_skew_seconds);
 }
 
 /// The folder nearest to a file that exists.
 fn standing(file: &Path) -> PathBuf {
     let mut folders = file.ancestors().skip(1);
     folders.find(|folder| folder.exists()).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// The instances of `serve`, as the database has them.
+async fn running(report: &mut Report, store: &Store, ours: DateTime<Utc>) {
+    const DEAD_AFTER: i64 = 60;
+    let Ok(mut tx) = store.read().await else { return };
+    let Ok(now) = tx.clock(ours).await else { return };
+    let Ok(known) = instances::all(&mut tx, now).await else { return };
+    let versions: BTreeSet<_> = known.iter().map(|one| one.version.as_str()).collect();
+    for one in &known {
+        let seconds = (now - one.seen_at).num_seconds();
+        let leads = if one.leads { ", leads" } else { "" };
+        let says = format!("on {}, version {}, seen {seconds} s ago{leads}", one.host, one.version);
+        if seconds > DEAD_AFTER {
+            let fix = "if it should run, look at its log; it is forgotten an hour after it was last seen";
+            report.doubt(&format!("instance {}", one.id), says, fix);
+        } else {
+            report.good(&format!("instance {}", one.id), says);
+        }
+    }
+    if versions.len() > 1 {
+        let versions: Vec<_> = versions.into_iter().collect();
+        let says = format!("of different versions: {}", versions.join(", "));
+        report.doubt("instances", says, "bring all to the same version once the upgrade is through");
+    }
 }
 
 /// When the sources were last heard, as the database has it.

@@ -9,6 +9,7 @@
 
 pub mod audit;
 pub mod custodies;
+pub mod database;
 pub mod devices;
 pub mod people;
 pub mod revocations;

@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Error;
+use super::database::{self, Database};
 use crate::custody::{Standpoint, Why};
 use crate::store::engine::{on, row};
-use crate::store::{Tx, hold, house};
+use crate::store::{Tx, hold, house, instances};
 
 /// How things stand.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -43,8 +44,29 @@ pub struct Status {
     pub looks_due: i64,
     /// How many events came too late to be folded.
     pub events_too_late: i64,
+    /// The database.
+    pub database: Database,
     /// The sources.
     pub sources: Vec<Source>,
+    /// The instances that run, or ran until lately.
+    pub instances: Vec<Instance>,
+}
+
+/// An instance of Handover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Instance {
+    /// As the log names it.
+    pub id: String,
+    /// The machine, or container, it runs on.
+    pub host: String,
+    /// Its version.
+    pub version: String,
+    /// When it started, by the database's clock.
+    pub started_at: DateTime<Utc>,
+    /// When it was last there, by the database's clock. One that has not been for a minute has died.
+    pub seen_at: DateTime<Utc>,
+    /// Whether it is the one that sweeps and keeps house.
+    pub leads: bool,
 }
 
 /// The installation, and whether it was restored.
@@ -174,8 +196,11 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
     let devices = on!(tx, |c| sqlx::query_as::<_, DevicesRow>(DEVICES).fetch_one(c).await)?;
     let states = on!(tx, |c| sqlx::query_as::<_, StateRow>(REVOCATIONS).fetch_all(c).await)?;
     let tallies = on!(tx, |c| sqlx::query_as::<_, TalliesRow>(TALLIES).bind(circumstances.now).fetch_one(c).await)?;
+    let database = database::read(tx).await?;
     let sources = on!(tx, |c| sqlx::query_as::<_, SourceRow>(SOURCES).fetch_all(c).await)?;
 
+    let clock = tx.clock(circumstances.now).await?;
+    let instances = instances::all(tx, clock).await?;
     let held_restored = hold::held(tx, Why::Restored.name()).await?.revocations;
     let house = house::read(tx).await?.map(|row| House {
         installation: row.installation,
@@ -218,6 +243,7 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
         quarantine: Quarantine { malformed: tallies.malformed, unknown: tallies.unknown },
         looks_due: tallies.looks_due,
         events_too_late: tallies.events_too_late,
+        database,
         sources: sources
             .into_iter()
             .map(|row| Source {
@@ -225,6 +251,17 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
                 last_heard_at: row.last_heard_at,
                 last_swept_at: row.last_swept_at,
                 offset_seconds: row.offset_us.map(seconds),
+            })
+            .collect(),
+        instances: instances
+            .into_iter()
+            .map(|row| Instance {
+                id: row.id,
+                host: row.host,
+                version: row.version,
+                started_at: row.started_at,
+                seen_at: row.seen_at,
+                leads: row.leads,
             })
             .collect(),
     })

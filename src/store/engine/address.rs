@@ -161,8 +161,8 @@ mod tests {
     #[case("postgres://h@db/handover?target_session_attrs=any", "must be read-write")]
     #[case("postgres://h@db", "names no database")]
     #[case("postgres://db/handover", "names no user")]
-    #[case("postgres://h@/handover", "names no host")]
-    #[case("postgres://h@one,/handover", "names no host")]
+    #[case("postgres://h@/handover", "empty host")]
+    #[case("postgres://h@one,/handover", "empty host")]
     #[case("postgres://h@one:x,two/handover", "port")]
     #[case("mysql://h@db/handover", "must begin with")]
     fn what_does_not_fit_is_refused_in_words(#[case] url: &str, #[case] says: &str) {

@@ -118,6 +118,22 @@ enum Pools {
 #[derive(Clone)]
 pub(crate) struct Db(Pools);
 
+/// Hears what others tell. A connection that is lost is not made again here.
+pub struct Ear(Option<postgres::Listening>);
+
+impl Ear {
+    /// The next thing that is told.
+    ///
+    /// # Errors
+    /// When the connection is lost. What was told meanwhile is missed.
+    pub async fn next(&mut self) -> Result<String, Error> {
+        match &mut self.0 {
+            Some(listening) => listening.next().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// A connection, inside a writing transaction or just for reading.
 pub struct Tx {
     inner: Inner,
@@ -201,6 +217,19 @@ impl Tx {
         }
     }
 
+    /// Which database it goes to.
+    pub(crate) fn kind(&self) -> Kind {
+        match &self.inner {
+            Inner::SqliteWrites(_) | Inner::SqliteReads(_) => Kind::Sqlite,
+            Inner::PostgresWrites(_) | Inner::PostgresReads(_) => Kind::Postgres,
+        }
+    }
+
+    /// How many servers are configured.
+    pub(crate) fn hosts(&self) -> usize {
+        self.server.as_ref().map_or(1, |server| server.hosts())
+    }
+
     /// How long one statement may take before its server counts as gone.
     pub(crate) fn limit(&self) -> Duration {
         self.limit
@@ -234,20 +263,17 @@ impl Tx {
     pub async fn commit(self) -> Result<(), Error> {
         let done = match self.inner {
             Inner::SqliteWrites(tx) => tx.commit().await,
-            Inner::PostgresWrites(tx) => {
-                let done = in_time(self.limit, tx.commit()).await;
-                if let (Err(sqlx::Error::Io(_)), Some(server)) = (&done, &self.server) {
-                    server.suspect();
-                }
-                done
-            }
+            Inner::PostgresWrites(tx) => in_time(self.limit, tx.commit()).await,
             Inner::SqliteReads(_) | Inner::PostgresReads(_) => Ok(()),
         };
-        done.map_err(|error| {
-            let error = Error::from(error);
-            error.end_if_fatal();
-            error
-        })
+        let Err(error) = done else { return Ok(()) };
+        let error = Error::Database(error);
+        error.end_if_fatal();
+        if let (Some(server), true) = (&self.server, error.lost_its_connection()) {
+            server.suspect();
+            return Err(error.while_committing());
+        }
+        Err(error)
     }
 }
 
@@ -333,12 +359,30 @@ impl Db {
         })
     }
 
+    /// Tells all who listen. It is a statement of its own: inside a deed it would make commits wait for each other.
+    pub(crate) async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
+        let mut tx = self.read().await?;
+        let limit = tx.limit();
+        if let Side::Postgres(c) = tx.side() {
+            in_time(limit, sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(what).execute(c)).await?;
+        }
+        Ok(())
+    }
+
     /// Writes SQLite's log into the database file, and flushes it. PostgreSQL recovers by itself.
     pub(crate) async fn checkpoint(&self) -> Result<(), Error> {
         if let Pools::Sqlite(file) = &self.0 {
             sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&file.write).await?;
         }
         Ok(())
+    }
+
+    /// Listens to what others tell, on a connection of its own.
+    pub(crate) async fn listen(&self, channel: &str) -> Result<Ear, Error> {
+        match &self.0 {
+            Pools::Sqlite(_) => Ok(Ear(None)),
+            Pools::Postgres(servers) => Ok(Ear(Some(servers.listen(channel).await?))),
+        }
     }
 
     pub(crate) async fn close(&self) {

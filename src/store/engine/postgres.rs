@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::pool::{MaybePoolConnection, PoolConnection};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Transaction};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -46,7 +46,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const LOCK: Duration = Duration::from_secs(10);
 
 /// How long a transaction may lie idle: a paused instance loses its locks (S13).
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
+///
+/// Nothing is waited for inside a transaction but the database, so that one which lies idle belongs to somebody who stands
+/// still. Shorter than [`LOCK`]: whoever waits for its rows gets them instead of an error.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 /// How long a connection lives at most, so that a changed certificate or password is met some day.
 const LIFETIME: Duration = Duration::from_secs(1800);
@@ -126,6 +129,7 @@ struct Found {
 /// The pool on one run of one server.
 pub(super) struct Current {
     pool: PgPool,
+    hosts: usize,
     address: usize,
     facts: Facts,
     /// Set for good when a connection met something else than that run.
@@ -273,11 +277,6 @@ impl Servers {
         self.addresses.get(address).map_or("", |address| address.shown.as_str())
     }
 
-    /// Where the primary is, for people.
-    pub(super) fn host(&self) -> String {
-        self.shown(self.current().address).to_owned()
-    }
-
     /// A connection of its own to the primary, on which a statement may take as long as it takes.
     pub(super) async fn unhurried(&self) -> Result<PgConnection, Error> {
         let current = self.current();
@@ -287,12 +286,43 @@ impl Servers {
         Ok(connection)
     }
 
+    /// Listens on a connection to the primary.
+    pub(super) async fn listen(&self, channel: &str) -> Result<Listening, Error> {
+        let server = self.current();
+        let mut listener = in_time(self.limit(), PgListener::connect_with(&server.pool)).await?;
+        listener.eager_reconnect(false);
+        in_time(self.limit(), listener.listen(channel)).await?;
+        Ok(Listening { listener, server })
+    }
+
     pub(super) async fn close(&self) {
         self.current().pool.close().await;
     }
 }
 
+/// Hears what is told on one run of one server.
+pub(super) struct Listening {
+    listener: PgListener,
+    server: Arc<Current>,
+}
+
+impl Listening {
+    /// The next thing that is told.
+    pub(super) async fn next(&mut self) -> Result<String, Error> {
+        let told = tokio::select! {
+            told = self.listener.try_recv() => told?,
+            () = self.server.over.cancelled() => None,
+        };
+        told.map(|told| told.payload().to_owned()).ok_or(Error::Database(sqlx::Error::WorkerCrashed))
+    }
+}
+
 impl Current {
+    /// How many servers are configured.
+    pub(super) fn hosts(&self) -> usize {
+        self.hosts
+    }
+
     /// Somebody waited in vain: whoever needs a connection next asks the servers first.
     pub(super) fn suspect(&self) {
         self.silent.store(true, Ordering::Relaxed);
@@ -322,7 +352,14 @@ fn current(addresses: &[Address], found: Found, max_connections: u32, statement_
             })
         })
         .connect_lazy_with(addresses[found.address].options.clone());
-    Current { pool, address: found.address, facts: found.facts, over, silent: AtomicBool::new(false) }
+    Current {
+        pool,
+        hosts: addresses.len(),
+        address: found.address,
+        facts: found.facts,
+        over,
+        silent: AtomicBool::new(false),
+    }
 }
 
 /// Asks all servers at once. Of those that take writes the one with the newest timeline counts.
