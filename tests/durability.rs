@@ -16,8 +16,12 @@ mod ledger;
 mod many;
 #[path = "durability/migrating.rs"]
 mod migrating;
+#[path = "durability/paused.rs"]
+mod paused;
 #[path = "durability/program.rs"]
 mod program;
+#[path = "durability/replaced.rs"]
+mod replaced;
 #[path = "durability/rounds.rs"]
 mod rounds;
 #[path = "durability/schema.rs"]

@@ -16,6 +16,8 @@ mod hostile;
 mod hostile_bodies;
 #[path = "main_job/people.rs"]
 mod people;
+#[path = "main_job/restore.rs"]
+mod restore;
 #[path = "main_job/sight.rs"]
 mod sight;
 #[path = "main_job/town.rs"]

@@ -95,7 +95,8 @@ impl Past {
             Ground::Sqlite => {
                 let options = SqliteConnectOptions::new()
                     .filename(plot.folder().join("handover.db"))
-                    .journal_mode(SqliteJournalMode::Wal)
+                    // The store writes ahead again once it opens the file.
+                    .journal_mode(SqliteJournalMode::Off)
                     .synchronous(SqliteSynchronous::Off)
                     .pragma("cache_size", "-1048576");
                 let mut connection = SqliteConnection::connect_with(&options).await?;

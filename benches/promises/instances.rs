@@ -29,8 +29,8 @@ use crate::report::{Report, Spread, rate};
 /// How many senders there are.
 const CONNECTIONS: u64 = 16;
 
-/// How long a new instance may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an instance may take to answer, or to lead: longer than the lease of one that is gone.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// # Errors
 /// When an instance cannot be started or does not answer, or an acknowledged event is not there.
@@ -66,6 +66,8 @@ async fn leader_killed(ground: &Ground, span: Duration, report: &mut Report) -> 
     let (plot, fleet) = assembled(ground).await?;
     let mut instances = Instance::some(2, &plot).await?;
     let to: Vec<_> = instances.iter().map(|instance| instance.intake).collect();
+    // The instance that assembled may have led; whoever follows has to have begun.
+    leader(&plot, &instances).await?;
     let killed = Arc::new(Mutex::new(None));
     let started = Instant::now();
     let senders: Vec<_> = (0..CONNECTIONS)
@@ -158,12 +160,20 @@ fn free_port() -> anyhow::Result<u16> {
 
 /// Which of the instances leads. Leases name an instance by its process first.
 async fn leader(plot: &Plot, instances: &[Instance]) -> anyhow::Result<usize> {
+    const HOLDER: &str = "SELECT holder FROM leases WHERE name = 'lead' AND until > clock_timestamp()";
     let mut connection = PgConnection::connect(&plot.url).await?;
-    let holder: Option<String> =
-        sqlx::query_scalar("SELECT holder FROM leases WHERE name = 'lead'").fetch_optional(&mut connection).await?;
-    let holder = holder.context("nobody leads")?;
-    let leads = |instance: &Instance| holder.starts_with(&format!("{}-", instance.process.id()));
-    instances.iter().position(leads).with_context(|| format!("{holder} leads, which is none of these"))
+    let began = Instant::now();
+    loop {
+        let holder: Option<String> = sqlx::query_scalar(HOLDER).fetch_optional(&mut connection).await?;
+        let leads = |instance: &Instance| {
+            holder.as_ref().is_some_and(|holder| holder.starts_with(&format!("{}-", instance.process.id())))
+        };
+        if let Some(leader) = instances.iter().position(leads) {
+            return Ok(leader);
+        }
+        anyhow::ensure!(began.elapsed() < PATIENCE, "none of the instances leads, but {holder:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// What one sender saw.

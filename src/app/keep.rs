@@ -11,7 +11,7 @@ use crate::app::lead::Lead;
 use crate::app::{App, folding};
 use crate::custody::{Moment, Standpoint};
 use crate::store::times::{moment, utc};
-use crate::store::{Error, accounts, recording, revocations, sources};
+use crate::store::{Error, accounts, house, recording, revocations, sources};
 
 /// How many devices are tidied in one turn.
 const BATCH: i64 = 200;
@@ -46,12 +46,24 @@ impl App {
     /// # Errors
     /// When the database fails, or this instance does not lead any more.
     pub async fn keep_house(&self, lead: Lead) -> Result<(), Error> {
+        // What only reads comes first: it goes on while nothing can be written.
+        self.listen_for_silence().await?;
         self.fold_left_waiting(lead).await?;
         self.advance_bases(lead).await?;
         self.bound_quarantine(lead).await?;
         self.forget_the_dead(lead).await?;
-        self.tend_history(lead).await?;
-        self.listen_for_silence().await
+        self.tend_history(lead).await
+    }
+
+    /// Counts that the database did not take something, and rings when that is for want of room (S2).
+    pub(crate) fn not_written(&self, error: &Error) {
+        let why = if error.is_full() { "full" } else { "failed" };
+        metrics::counter!("handover_database_failures_total", "why" => why).increment(1);
+        if error.is_full() && self.alarms.may_ring("the database's disk", self.now()) {
+            tracing::error!(
+                "the disk of the database is full: events are refused and revocations stand still until there is room"
+            );
+        }
     }
 
     /// Devices that wait for an account which was decided while their event was being written.
@@ -91,6 +103,15 @@ impl App {
         for state in Standpoint::ALL {
             let count = counts.iter().find(|(name, _)| name == state.name()).map_or(0, |(_, count)| *count);
             metrics::gauge!("handover_revocations", "state" => state.name()).set(gauge(count));
+        }
+        let house = house::read(&mut tx).await?.filter(|house| house.state == "checking");
+        metrics::gauge!("handover_checking_after_restore").set(if house.is_some() { 1.0 } else { 0.0 });
+        if let Some(house) = house
+            && !self.rules.shadow
+            && self.alarms.may_ring("the check after a restore", self.now())
+        {
+            let why = house.why.unwrap_or_default();
+            tracing::error!("nothing is sent: {why}; the check after the restore is not done");
         }
         let oldest = revocations::oldest_owed(&mut tx).await?;
         let age = oldest.map_or(Duration::ZERO, |at| self.now().since(moment(at)));

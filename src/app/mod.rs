@@ -155,12 +155,12 @@ pub struct Inner {
     pub looking: bells::Bell,
     /// Rung when a stamp may have to be read back.
     pub proving: bells::Bell,
-    /// Rung with every bell, for whoever tells the other instances.
-    rings: Arc<Notify>,
     /// Rung when the check after a restore may go on.
     pub checking: bells::Bell,
     /// What is remembered of the house outside of the database.
     pub house: house::Memory,
+    /// Rung with every bell, for whoever tells the other instances.
+    rings: Arc<Notify>,
     /// Rung when whoever led has let the lead go.
     handing_over: Notify,
     /// Whether this instance leads, as far as it knows.
@@ -207,9 +207,9 @@ impl App {
                 owing: bells.owing,
                 looking: bells.looking,
                 proving: bells.proving,
-                rings: bells.rings,
                 checking: bells.checking,
                 house: house::Memory::default(),
+                rings: bells.rings,
                 handing_over: Notify::new(),
                 leading: watch::Sender::new(None),
                 share: Mutex::new(pay::Share::ALL),

@@ -98,7 +98,7 @@ pub struct Moved {
     /// Whether an earlier copy was gone on with.
     pub resumed: bool,
     /// Attempts that were in flight: whoever serves next reads their stamps.
-    pub in_flight: u64,
+    pub in_flight: i64,
 }
 
 /// A table that was moved.
@@ -456,7 +456,7 @@ async fn seal(old: &mut Tx, mut house: HouseRow, route: &Route, epoch: Uuid, now
 }
 
 /// Opens the new database. Attempts in flight are left behind from now on.
-async fn open(target: &Store, house: &HouseRow, route: &Route, epoch: Uuid, now: DateTime<Utc>) -> Result<u64, Error> {
+async fn open(target: &Store, house: &HouseRow, route: &Route, epoch: Uuid, now: DateTime<Utc>) -> Result<i64, Error> {
     let mut tx = target.write().await?;
     let Some(mut there) = house::lock(&mut tx).await? else { return Ok(0) };
     there.state = String::from("open");
@@ -465,7 +465,8 @@ async fn open(target: &Store, house: &HouseRow, route: &Route, epoch: Uuid, now:
     there.changed_at = now;
     house::save(&mut tx, &there).await?;
     let leases = tx.clock(now).await?;
-    let in_flight = attempts::expire_leases(&mut tx, leases - TimeDelta::milliseconds(1)).await?;
+    attempts::expire_leases(&mut tx, leases - TimeDelta::milliseconds(1)).await?;
+    let in_flight = attempts::in_flight(&mut tx).await?;
     moving::reach(&mut tx, ORIGIN, Some(&origin_of(house)), 1, Some((now, &[]))).await?;
     let detail = json!({ "from": route.from, "epoch": epoch, "last_epoch": house.epoch });
     audit::write(&mut tx, &[entry_at(now, &route.actor, "house.moved", detail)]).await?;

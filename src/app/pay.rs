@@ -104,8 +104,23 @@ impl App {
         let mut ended = Ok(());
         loop {
             if ended.is_ok() && !stop.is_cancelled() {
+                // Whoever is under way goes on meanwhile: they hold connections to the database, and one that is not polled
+                // would keep its own from this very question.
+                let busy = whom.clone();
+                let claimable = self.claimable(limit, &busy);
+                tokio::pin!(claimable);
+                let claimed = loop {
+                    tokio::select! {
+                        claimed = &mut claimable => break claimed,
+                        Some((person, paid)) = under_way.next() => {
+                            whom.remove(&person);
+                            worked += 1;
+                            ended = ended.and(paid);
+                        }
+                    }
+                };
                 // Those left behind come on top of the workers' number: they only read.
-                match self.claimable(limit, &whom).await {
+                match claimed {
                     Ok((left_behind, due)) => {
                         for (attempt, object_id) in left_behind {
                             whom.insert(attempt.person_id);
@@ -365,8 +380,9 @@ impl App {
                     metrics::counter!("handover_attempts_total", "outcome" => verdict_name(answer.verdict)).increment(1);
                     return Ok(answer);
                 }
-                // If it is not ours any more, the answer is still waited for; writing it down will change nothing.
-                () = tokio::time::sleep(self.rules.lease / 3) => drop(keep().await?),
+                // If it is not ours any more, the answer is still waited for; writing it down will change nothing. And a database
+                // that is away for a moment is no reason to throw an answer away.
+                () = tokio::time::sleep(self.rules.lease / 3) => drop(keep().await),
             }
         }
     }

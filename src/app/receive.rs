@@ -85,7 +85,7 @@ impl App {
         for ((place, id), recorded) in places.into_iter().zip(self.record(events).await?) {
             results[place] = Some(match recorded {
                 Recorded::New => Received::Recorded(id),
-                Recorded::Duplicate => Received::Duplicate(id),
+                Recorded::Duplicate(known) => Received::Duplicate(known),
             });
         }
         Ok(results.into_iter().flatten().collect())

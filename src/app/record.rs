@@ -40,7 +40,7 @@ const GROUP: usize = 256;
 
 /// How many events have to wait for another group to be begun while one is under way. Fewer share too little of the ten
 /// statements that a group is written by.
-const WORTHWHILE: usize = 32;
+const WORTHWHILE: usize = 8;
 
 /// How many events may wait for a commit before more are refused with 503.
 const QUEUE: usize = 4096;
@@ -97,8 +97,8 @@ pub struct Incoming {
 pub enum Recorded {
     /// It is new, and written down.
     New,
-    /// We had it.
-    Duplicate,
+    /// We had it, under this id: its own or its former one.
+    Duplicate(Uuid),
 }
 
 impl Incoming {
@@ -295,7 +295,7 @@ pub(crate) async fn write_groups(inner: Weak<Inner>, mut queue: Queue) {
             }
             // What arrives meanwhile joins the group.
             tokio::select! {
-                _ = under_way.join_next() => {}
+                ended = under_way.join_next() => look_after(ended),
                 Some(next) = queue.0.recv(), if size < GROUP => {
                     size += next.events.len();
                     group.push(next);
@@ -304,7 +304,17 @@ pub(crate) async fn write_groups(inner: Weak<Inner>, mut queue: Queue) {
         }
         under_way.spawn(async move { write_group(&app, group).await });
     }
-    under_way.join_all().await;
+    while let ended @ Some(_) = under_way.join_next().await {
+        look_after(ended);
+    }
+}
+
+/// A panic fails the group that it happened in, whose senders are refused; the next group is written (S19).
+fn look_after(ended: Option<Result<(), tokio::task::JoinError>>) {
+    if let Some(Err(error)) = ended {
+        metrics::counter!("handover_panics_total").increment(1);
+        tracing::error!(error = %error, "the writing of a commit group panicked");
+    }
 }
 
 async fn write_group(app: &App, group: Vec<Waiting>) {
@@ -352,6 +362,7 @@ async fn write_events(app: &App, events: &[Incoming]) -> Result<Vec<Recorded>, E
                 tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), events = events.len(),
                     "could not write {} events down", events.len());
                 error.end_if_fatal();
+                app.not_written(&error);
                 return Err(error);
             }
         }
@@ -564,15 +575,22 @@ impl<'a> Group<'a> {
         let names: HashMap<_, _> =
             self.events.iter().flat_map(|event| [(event.id, event.id), (event.formerly, event.id)]).collect();
         let ids: Vec<_> = names.keys().copied().collect();
+        let mut stored_as = HashMap::new();
         for known in recording::known_events(tx, &ids).await? {
-            names.get(&known).map(|id| self.new.remove(id));
+            if let Some(id) = names.get(&known) {
+                self.new.remove(id);
+                stored_as.insert(*id, known);
+            }
         }
         let mut unanswered = self.new.clone();
-        self.outcomes = self
-            .events
-            .iter()
-            .map(|event| if unanswered.remove(&event.id) { Recorded::New } else { Recorded::Duplicate })
-            .collect();
+        let outcome = |event: &Incoming| {
+            if unanswered.remove(&event.id) {
+                Recorded::New
+            } else {
+                Recorded::Duplicate(stored_as.get(&event.id).copied().unwrap_or(event.id))
+            }
+        };
+        self.outcomes = self.events.iter().map(outcome).collect();
         Ok(())
     }
 

@@ -102,16 +102,8 @@ impl App {
     }
 
     fn spawn_all(&self, loops: &mut JoinSet<()>, host: &str, stop: &CancellationToken) {
-        let alone = [
-            Loop::Pay,
-            Loop::Prove,
-            Loop::Look,
-            Loop::Keep,
-            Loop::Watch,
-            Loop::Check,
-            Loop::Lead,
-            Loop::BeSeen(host.to_owned()),
-        ];
+        let seen = Loop::BeSeen(host.to_owned());
+        let alone = [Loop::Pay, Loop::Prove, Loop::Look, Loop::Keep, Loop::Watch, Loop::Check, Loop::Lead, seen];
         let among_others = self.store.is_shared().then_some([Loop::Tell, Loop::Listen]);
         for which in alone.into_iter().chain(among_others.into_iter().flatten()) {
             self.spawn(loops, which, stop);
@@ -126,12 +118,12 @@ impl App {
         let stop = stop.clone();
         loops.spawn(async move {
             match which {
-                Loop::Pay => turns(&stop, &app.owing, "pay", || app.pay_until(&stop)).await,
-                Loop::Prove => turns(&stop, &app.proving, "prove", || app.prove()).await,
-                Loop::Look => turns(&stop, &app.looking, "look", || app.look()).await,
+                Loop::Pay => turns(&app, &stop, &app.owing, "pay", || app.pay_until(&stop)).await,
+                Loop::Prove => turns(&app, &stop, &app.proving, "prove", || app.prove()).await,
+                Loop::Look => turns(&app, &stop, &app.looking, "look", || app.look()).await,
                 Loop::Keep => app.keep_house_for_ever(&stop).await,
                 Loop::Watch => app.watch_house_for_ever(&stop).await,
-                Loop::Check => turns(&stop, &app.checking, "check", || app.check_house()).await,
+                Loop::Check => turns(&app, &stop, &app.checking, "check", || app.check_house()).await,
                 Loop::Lead => app.lead_for_ever(&stop).await,
                 Loop::BeSeen(host) => app.be_seen_for_ever(&host, &stop).await,
                 Loop::Tell => app.tell_for_ever(&stop).await,
@@ -236,6 +228,7 @@ enum Loop {
 }
 
 async fn turns<F: Future<Output = Result<Turn, Error>>>(
+    app: &App,
     stop: &CancellationToken,
     bell: &Bell,
     name: &'static str,
@@ -256,6 +249,7 @@ async fn turns<F: Future<Output = Result<Turn, Error>>>(
                     tracing::error!(error = %error, error.source = ?std::error::Error::source(&error), "the {name} loop met a database failure");
                 }
                 error.end_if_fatal();
+                app.not_written(&error);
                 rest(stop, REST).await;
             }
         }

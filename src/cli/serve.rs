@@ -3,6 +3,7 @@
 //! What would surprise: stopping needs no grace. Whatever is in flight when the process ends is found in the database by the
 //! next one; the ten seconds given here only spare it the work.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -155,22 +156,25 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     service.stop().await
 }
 
-/// What somebody at a terminal has to know.
+/// What somebody at a terminal has to know. Nothing comes of it when it cannot be written.
 fn announce(config: &Config, service: &Service) {
-    eprintln!("Handover is running.");
-    eprintln!("  API       http://{}/api/v1/status", service.api);
-    eprintln!("  intake    http://{}/intake/{{source}}", service.intake);
-    eprintln!("  database  {}", config.database.shown());
+    let mut lines = vec![
+        "Handover is running.".to_owned(),
+        format!("  API       http://{}/api/v1/status", service.api),
+        format!("  intake    http://{}/intake/{{source}}", service.intake),
+        format!("  database  {}", config.database.shown()),
+    ];
     if config.is_shadow() {
-        eprintln!("  mode      shadow: what would be revoked is written down, and nothing is sent");
+        lines.push("  mode      shadow: what would be revoked is written down, and nothing is sent".to_owned());
     }
     if config.sources.is_empty() {
-        eprintln!("  sources   none yet: `handover config sample > handover.toml` shows how to add one");
+        lines.push("  sources   none yet: `handover config sample > handover.toml` shows how to add one".to_owned());
     }
     if let Some(token) = &service.first_token {
-        eprintln!("  token     {token}");
-        eprintln!("            an admin token, shown this once; `handover token create` makes others");
+        lines.push(format!("  token     {token}"));
+        lines.push("            an admin token, shown this once; `handover token create` makes others".to_owned());
     }
+    drop(writeln!(std::io::stderr(), "{}", lines.join("\n")));
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -296,3 +296,9 @@ pub async fn newest_stamp(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<U
         on!(tx, |c| sqlx::query_as(STAMPS).bind(person).fetch_all(c).await)?;
     Ok(stamps.into_iter().flat_map(|(before, after)| [before, after]).flatten().max())
 }
+
+/// How many attempts are in flight, whoever makes them.
+pub async fn in_flight(tx: &mut Tx) -> Result<i64, Error> {
+    const IN_FLIGHT: &str = "SELECT COUNT(*) FROM attempts WHERE state = 'in_flight'";
+    Ok(on!(tx, |c| sqlx::query_scalar(IN_FLIGHT).fetch_one(c).await)?)
+}

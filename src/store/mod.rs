@@ -151,42 +151,41 @@ impl Error {
 
     /// The same, met while committing.
     fn while_committing(self) -> Self {
-        match self {
-            Self::Database(error) => Self::Unsure(error),
-            other => other,
-        }
+        if let Self::Database(error) = self { Self::Unsure(error) } else { self }
     }
 
     /// Whether the connection went away under the transaction, with the server or without it.
     fn lost_its_connection(&self) -> bool {
         let (Self::Database(error) | Self::Open(error)) = self else { return false };
-        match error {
+        if let sqlx::Error::Io(error) = error {
             // A certificate that does not verify is no matter of time.
-            sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
-            // A pool that was left for another one.
-            sqlx::Error::PoolClosed => true,
-            // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                code.starts_with("08")
-                    || ["57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"].contains(&&*code)
-            }),
-            _ => false,
+            return error.kind() != std::io::ErrorKind::InvalidData;
         }
+        // Stopped, crashed, starting, dropped for idling; too many connections; a server that was made a standby.
+        let passing = ["57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"];
+        let is_passing = |code: &str| code.starts_with("08") || passing.contains(&code);
+        // Or a pool that was left for another one.
+        matches!(error, sqlx::Error::PoolClosed) || self.code().as_deref().is_some_and(is_passing)
     }
 
     /// Whether there is no server to be had, and one may be back soon.
     pub fn is_away(&self) -> bool {
-        match self {
-            Self::NoPrimary { is_away, .. } => *is_away,
-            Self::NotPrimary(_) | Self::Unsure(_) | Self::Database(sqlx::Error::PoolTimedOut) => true,
-            _ => self.lost_its_connection(),
+        if let Self::NoPrimary { is_away, .. } = self {
+            return *is_away;
         }
+        matches!(self, Self::NotPrimary(_) | Self::Unsure(_) | Self::Database(sqlx::Error::PoolTimedOut))
+            || self.lost_its_connection()
     }
 
     /// Whether what was written may be lost although it was said to be stable (S4): a flush to the disk failed. The process
     /// has to end and to recover from what is on the disk.
     pub fn is_fatal(&self) -> bool {
         matches!(self.code().as_deref(), Some("1034" | "1290"))
+    }
+
+    /// Whether there is no room left on the disk (S2).
+    pub fn is_full(&self) -> bool {
+        matches!(self.code().as_deref(), Some("13" | "53100"))
     }
 
     /// Ends the process at once if [`Error::is_fatal`]: nothing it could still say or write would be worth anything (S4).
@@ -305,22 +304,6 @@ impl Store {
         self.db.read().await
     }
 
-    /// Tells all who listen on this database.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
-        self.db.tell(channel, what).await
-    }
-
-    /// Listens to what others tell. Where nobody else can run, nothing is ever told.
-    ///
-    /// # Errors
-    /// When no connection is to be had in time.
-    pub async fn listen(&self, channel: &str) -> Result<Ear, Error> {
-        self.db.listen(channel).await
-    }
-
     /// Writes a consistent copy of a SQLite database into a file that is not there yet, while others write: what was committed
     /// before this is called is in it.
     ///
@@ -358,6 +341,22 @@ impl Store {
     /// The file of a SQLite database.
     pub fn file(&self) -> Option<&Path> {
         self.db.file()
+    }
+
+    /// Tells all who listen on this database.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
+        self.db.tell(channel, what).await
+    }
+
+    /// Listens to what others tell. Where nobody else can run, nothing is ever told.
+    ///
+    /// # Errors
+    /// When no connection is to be had in time.
+    pub async fn listen(&self, channel: &str) -> Result<Ear, Error> {
+        self.db.listen(channel).await
     }
 
     /// Closes every connection; the write-ahead log is checkpointed.

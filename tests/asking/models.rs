@@ -1,8 +1,10 @@
 //! The read models.
 
 use handover::custody::Standpoint;
-use handover::store::Kind;
-use handover::store::asking::{Error, Paging, Span, audit, custodies, devices, people, revocations, status, timeline};
+use handover::store::asking::{
+    Error, Paging, Span, audit, custodies, database, devices, people, revocations, status, timeline,
+};
+use handover::store::{Kind, instances};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -435,13 +437,16 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
     let Some(ward) = ward(kind).await else { return };
     let mut aside = ward.aside().await;
     put!(aside, "UPDATE revocations SET state = 'open' WHERE id = $1", HELD);
+    let mut tx = ward.store.write().await.unwrap();
+    instances::seen(&mut tx, "17-one", "ward-1", "0.1.0", at("15:59:58")).await.unwrap();
+    tx.commit().await.unwrap();
     let mut tx = ward.store.read().await.unwrap();
     let now = status::Circumstances { now: at("16:00:00"), writes_per_second: 4.0, shadow: false };
 
     let status = status::read(&mut tx, now).await.unwrap();
 
     insta::allow_duplicates! {
-        insta::assert_json_snapshot!(status, @r#"
+        insta::assert_json_snapshot!(status, { ".database" => "[database]" }, @r#"
         {
           "mode": "live",
           "at": "2026-03-02T16:00:00Z",
@@ -476,6 +481,7 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
           },
           "looks_due": 1,
           "events_too_late": 0,
+          "database": "[database]",
           "sources": [
             {
               "name": "uem",
@@ -483,10 +489,50 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
               "last_swept_at": null,
               "offset_seconds": 1.5
             }
+          ],
+          "instances": [
+            {
+              "id": "17-one",
+              "host": "ward-1",
+              "version": "0.1.0",
+              "started_at": "2026-03-02T15:59:58Z",
+              "seen_at": "2026-03-02T15:59:58Z",
+              "leads": false
+            }
           ]
         }
         "#);
     }
+}
+
+/// The server of the tests has no standby.
+#[rstest]
+#[tokio::test]
+async fn the_tiles_say_whether_acknowledged_events_outlive_the_server(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let Some(test) = crate::support::empty(kind).await else { return };
+    let mut tx = test.store.read().await.unwrap();
+    let expected = match kind {
+        Kind::Sqlite => ("sqlite", None, None),
+        Kind::Postgres => ("postgresql", Some(false), Some(false)),
+    };
+
+    let alone = database::read(&mut tx).await.unwrap();
+    let mut aside = test.aside().await;
+    for one in ["one", "two"] {
+        put!(
+            aside,
+            "INSERT INTO instances (id, host, version, started_at, seen_at) VALUES ($1, 'here', '1', $2, $2)",
+            one,
+            chrono::Utc::now()
+        );
+    }
+    let two = database::read(&mut tx).await.unwrap();
+
+    assert_eq!((alone.engine.as_str(), alone.encrypted, alone.synchronous_standby), expected);
+    assert_eq!(alone.note, None);
+    assert_eq!(two.note.is_some(), kind == Kind::Postgres, "{two:?}");
 }
 
 #[rstest]

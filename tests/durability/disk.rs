@@ -3,7 +3,11 @@
 //!
 //! `HANDOVER_KILL_ROUNDS` also says how finely the numbers of the calls are swept: two points each for a hundred.
 
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, SqliteConnection};
@@ -46,9 +50,12 @@ struct Seen {
 
 impl Ward {
     async fn new(seed: u64) -> (Self, Vec<uuid::Uuid>) {
-        let site = Site::new(seed, "").await;
+        Self::at(Site::new(seed, "").await, seed)
+    }
+
+    fn at(site: Site, seed: u64) -> (Self, Vec<uuid::Uuid>) {
         let people = rounds::population(&site);
-        let mut command = std::process::Command::new(PROGRAM);
+        let mut command = Command::new(PROGRAM);
         command.args(["token", "create", "--role", "viewer", "--config"]).arg(site.folder().join("handover.toml"));
         let token = String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned();
         (Self { site, story: Story::new(seed), told: Told::default(), token }, people)
@@ -149,8 +156,9 @@ async fn while_the_disk_refuses_senders_are_told_so_and_afterwards_it_goes_on() 
                 let began = Instant::now();
                 while began.elapsed() < SUFFERED {
                     assert_eq!(ward.post(&mut seen).await, Answered::NotNow, "{injection:?}");
-                    let (status, _) = ward.site.ask("/api/v1/devices", &ward.token).await.unwrap();
-                    assert_eq!(status, 200, "nothing can be read: {injection:?}");
+                    let answer = ward.site.ask("/api/v1/devices", &ward.token).await;
+                    let read = answer.is_some_and(|(status, _)| status == 200);
+                    assert!(read, "nothing can be read: {injection:?}\n{}", ward.site.log_tail());
                 }
             }
             seen.injected += strace.detach();
@@ -283,6 +291,90 @@ async fn whichever_call_fails_between_the_start_and_the_end_nothing_is_lost() {
     assert!(seen.injected > 0);
     let (running, took) = ward.site.start().await;
     ward.told.starts.push(took);
+    ward.ends_well(running, people).await;
+}
+
+/// A disk of its own that is soon full. Gone when dropped.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// `None` where nothing may be mounted; errors of single system calls then have to do.
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(folder.path()).output();
+        if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+            eprintln!("skipped: nothing may be mounted here");
+            return None;
+        }
+        Some(Self { folder })
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.path().join("filler")
+    }
+
+    fn fill(&self) {
+        let mut filler = File::create(self.filler()).unwrap();
+        while filler.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("--lazy").arg(self.folder.path()).output());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_events_and_answers_questions_until_there_is_room() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let repeat = rounds::seed();
+    let url = format!("sqlite://{}", disk.folder.path().join("handover.db").display());
+    let mut site = Site::over(&url, 1, repeat, "").await;
+    // The log lies on the same disk, and what cannot be logged must not be what ends the program.
+    site.log_into(disk.folder.path());
+    let (mut ward, people) = Ward::at(site, repeat);
+    let (mut running, took) = ward.site.start().await;
+    ward.told.starts.push(took);
+    let mut seen = Seen::default();
+    for round in 0..rounds::points() * 2 {
+        for _ in 0..EVENTS {
+            ward.post(&mut seen).await;
+        }
+        let since = ward.site.sandbox.entra.now();
+        disk.fill();
+        assert_eq!(
+            ward.post_until_it_fails(&mut seen).await,
+            Answered::NotNow,
+            "the disk is not full in round {round}"
+        );
+        let began = Instant::now();
+        while began.elapsed() < SUFFERED {
+            ward.post(&mut seen).await;
+            let answer = ward.site.ask("/api/v1/devices", &ward.token).await;
+            assert!(answer.is_some_and(|(status, _)| status == 200), "nothing can be read in round {round}");
+        }
+        let alarm = "handover_database_failures_total{why=\"full\"}";
+        assert!(ward.site.numbers().await.contains(alarm), "nobody is told");
+        disk.make_room();
+
+        let began = Instant::now();
+        while ward.post(&mut seen).await != Answered::Yes {
+            assert!(began.elapsed() < RESUMED_WITHIN, "round {round}\n{}", ward.site.log_tail());
+        }
+        seen.resumed = seen.resumed.max(began.elapsed());
+        assert!(running.ended().is_none(), "it ended in round {round}");
+        ward.blame(since);
+        seen.cases += 1;
+    }
+    seen.print("times a disk was full");
     ward.ends_well(running, people).await;
 }
 

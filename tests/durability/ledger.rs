@@ -45,6 +45,22 @@ impl Database {
         rows!(self, UNFINISHED)
     }
 
+    /// How many events are stored more often than once, by what they said.
+    pub(crate) async fn stored_twice(&self) -> i64 {
+        let counts: Vec<(i64,)> = rows!(self, "SELECT count(*) - count(DISTINCT raw) FROM events");
+        counts[0].0
+    }
+
+    /// Everything that is written about attempts and revocations: id, state, owner, end.
+    pub(crate) async fn written(&self) -> BTreeMap<Uuid, (String, Option<String>, Option<DateTime<Utc>>)> {
+        type Row = (Uuid, String, Option<String>, Option<DateTime<Utc>>);
+        let rows: Vec<Row> = rows!(
+            self,
+            "SELECT id, state, owner, ended_at FROM attempts UNION ALL SELECT id, state, NULL, closed_at FROM revocations"
+        );
+        rows.into_iter().map(|(id, state, owner, at)| (id, (state, owner, at))).collect()
+    }
+
     /// The events that are stored.
     pub(crate) async fn events(&self) -> BTreeSet<Uuid> {
         let events: Vec<(Uuid,)> = rows!(self, "SELECT id FROM events");

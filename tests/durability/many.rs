@@ -163,13 +163,11 @@ impl Ward {
 
 /// Posts to one instance or the other, or to both at once.
 async fn post(site: &Site, to: usize, body: String) -> Vec<Option<(u16, serde_json::Value)>> {
-    match to {
-        0..4 => vec![site.post_to(to % 2, body).await],
-        _ => {
-            let (one, other) = join(site.post_to(0, body.clone()), site.post_to(1, body)).await;
-            vec![one, other]
-        }
+    if to < 4 {
+        return vec![site.post_to(to % 2, body).await];
     }
+    let (one, other) = join(site.post_to(0, body.clone()), site.post_to(1, body)).await;
+    vec![one, other]
 }
 
 /// Whoever was not told yes comes again.

@@ -34,6 +34,8 @@ pub(crate) struct Site {
     pub(crate) client: reqwest::Client,
     folder: TempDir,
     url: String,
+    /// Where the logs lie.
+    logs: PathBuf,
     instances: Vec<Ports>,
 }
 
@@ -95,7 +97,19 @@ pool_accounts = ["{POOL}"]
         fs::write(folder.path().join("handover.toml"), text).unwrap();
         fs::write(folder.path().join("sandbox-ca.pem"), sandbox.ca_pem()).unwrap();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { sandbox, client, folder, url: url.to_owned(), instances }
+        let logs = folder.path().to_owned();
+        Self { sandbox, client, folder, url: url.to_owned(), logs, instances }
+    }
+
+    /// Lets the program log into another folder.
+    pub(crate) fn log_into(&mut self, folder: &Path) {
+        folder.clone_into(&mut self.logs);
+    }
+
+    /// The numbers of the only instance.
+    pub(crate) async fn numbers(&self) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.instances[0].api);
+        self.client.get(url).send().await.unwrap().text().await.unwrap()
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -201,12 +215,12 @@ pool_accounts = ["{POOL}"]
 
     /// The SQLite file of a site that has one.
     pub(crate) fn file(&self) -> PathBuf {
-        self.folder().join("handover.db")
+        self.folder().join(self.url.strip_prefix("sqlite://").unwrap())
     }
 
     /// The database, to look at from outside.
     pub(crate) async fn database(&self) -> Database {
-        if self.url == BESIDE {
+        if self.url.starts_with("sqlite://") {
             let options =
                 SqliteConnectOptions::new().filename(self.file()).read_only(true).busy_timeout(Duration::from_secs(10));
             Database::Sqlite(SqlitePoolOptions::new().max_connections(2).connect_with(options).await.unwrap())
@@ -216,7 +230,7 @@ pool_accounts = ["{POOL}"]
     }
 
     fn log_file(&self, instance: usize) -> PathBuf {
-        self.folder().join(format!("log-{instance}.txt"))
+        self.logs.join(format!("log-{instance}.txt"))
     }
 
     /// The last lines that the program wrote.

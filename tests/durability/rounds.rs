@@ -29,6 +29,11 @@ pub(crate) fn rounds() -> u64 {
     number("HANDOVER_KILL_ROUNDS").unwrap_or(ROUNDS)
 }
 
+/// Whether this is the long run, which may wait for leases to run out.
+pub(crate) fn is_long() -> bool {
+    rounds() > ROUNDS
+}
+
 /// Into how many steps the numbers of system calls are swept: two for a hundred rounds.
 pub(crate) fn points() -> u64 {
     (rounds() / 50).max(1)
@@ -185,7 +190,7 @@ impl Told {
         let mut starts = self.starts.clone();
         starts.sort_unstable();
         println!(
-            "{} kills; start-up median {:?}, longest {:?}; {} attempts in flight at a kill",
+            "{} kills, or moments of a fault that lasted; start-up median {:?}, longest {:?}; {} attempts in flight at a kill",
             self.kills.len(),
             starts[starts.len() / 2],
             starts[starts.len() - 1],

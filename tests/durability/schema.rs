@@ -1,6 +1,7 @@
 //! A database as the first release left it, some thousands of rows and live debts included, and what is compared of it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -54,7 +55,7 @@ fn renamed(rows: &str, ward: u32) -> String {
             out.push_str(part);
         } else {
             // The second group of a UUID is the ward's.
-            out.push_str(&format!("uuid '{}-{ward:04x}-{}", &part[..8], &part[14..]));
+            write!(out, "uuid '{}-{ward:04x}-{}", &part[..8], &part[14..]).unwrap();
         }
     }
     out.replace("4d7b1f7e-2c0e-", &format!("4d7b1f7e-{ward:04x}-"))

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod copy;
 mod fences;
 mod history;
 mod order;

@@ -93,7 +93,7 @@ async fn an_event_that_the_first_release_wrote_down_is_a_duplicate(#[values(Kind
     };
 
     assert_eq!(app.record(vec![told(notice.formerly)]).await, Ok(vec![Recorded::New]));
-    assert_eq!(app.record(vec![told(notice.id)]).await, Ok(vec![Recorded::Duplicate]));
+    assert_eq!(app.record(vec![told(notice.id)]).await, Ok(vec![Recorded::Duplicate(notice.formerly)]));
 
     let ids = recording::known_events(&mut home.store.read().await.unwrap(), &[notice.id, notice.formerly]).await;
     assert_eq!(ids.unwrap(), [notice.formerly]);

@@ -334,6 +334,25 @@ impl Town {
         }
     }
 
+    /// Stops the service, does something to its database, and starts it again on the same addresses of its own choosing.
+    pub(crate) async fn restarted(self, between: impl AsyncFnOnce(&Config)) -> Self {
+        let Self { sandbox, service, client, token, config, engine, hook, folder } = self;
+        service.stop().await.unwrap();
+        between(&config).await;
+        let service = Service::start(&config).await.unwrap();
+        let town = Self { sandbox, service, client, token, config, engine, hook, folder };
+        town.hook(|_| {});
+        town
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// Custodies are what the fold makes of the events.
     pub(crate) async fn close(self) {
         let replayed = self.service.app.replay(|_| {}).await.unwrap();

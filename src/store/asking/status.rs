@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::Error;
 use super::database::{self, Database};
-use crate::custody::Standpoint;
+use crate::custody::{Standpoint, Why};
 use crate::store::engine::{on, row};
-use crate::store::{Tx, instances};
+use crate::store::{Tx, hold, house, instances};
 
 /// How things stand.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Status {
-    /// `live`, or `shadow` where nothing is sent.
+    /// `live`; `shadow` where nothing is sent; `checking` where nothing is sent until the check after a restore is done.
     pub mode: String,
+    /// The installation, and whether it was restored. Absent before the first start.
+    pub house: Option<House>,
     /// When this was asked, by our clock.
     pub at: DateTime<Utc>,
     /// How many devices there are.
@@ -64,6 +67,23 @@ pub struct Instance {
     pub seen_at: DateTime<Utc>,
     /// Whether it is the one that sweeps and keeps house.
     pub leads: bool,
+}
+
+/// The installation, and whether it was restored.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct House {
+    /// Drawn once; kept by whatever is restored or copied.
+    pub installation: Uuid,
+    /// Drawn anew with each restore and each move.
+    pub epoch: Uuid,
+    /// `open`, `checking` (after a restore, nothing is sent) or `sealed` (it was moved).
+    pub state: String,
+    /// Why it is not open.
+    pub why: Option<String>,
+    /// When it was restored last.
+    pub restored_at: Option<DateTime<Utc>>,
+    /// How many revocations are held because of that.
+    pub held_restored: i64,
 }
 
 /// How many devices there are in each state.
@@ -181,6 +201,15 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
 
     let clock = tx.clock(circumstances.now).await?;
     let instances = instances::all(tx, clock).await?;
+    let held_restored = hold::held(tx, Why::Restored.name()).await?.revocations;
+    let house = house::read(tx).await?.map(|row| House {
+        installation: row.installation,
+        epoch: row.epoch,
+        state: row.state,
+        why: row.why,
+        restored_at: row.restored_at,
+        held_restored,
+    });
 
     let of = |wanted: &[Standpoint]| -> Vec<&StateRow> {
         states.iter().filter(|row| wanted.iter().any(|state| state.name() == row.state)).collect()
@@ -191,7 +220,12 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
         Standpoint::ALL.into_iter().map(|state| (String::from(state.name()), 0)).collect();
     revocations.extend(states.iter().map(|row| (row.state.clone(), row.many)));
     Ok(Status {
-        mode: String::from(if circumstances.shadow { "shadow" } else { "live" }),
+        mode: String::from(match &house {
+            _ if circumstances.shadow => "shadow",
+            Some(house) if house.state == "checking" => "checking",
+            Some(_) | None => "live",
+        }),
+        house,
         at: circumstances.now,
         devices: Devices {
             person: devices.person,

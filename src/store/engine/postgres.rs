@@ -46,7 +46,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const LOCK: Duration = Duration::from_secs(10);
 
 /// How long a transaction may lie idle: a paused instance loses its locks (S13).
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
+///
+/// Nothing is waited for inside a transaction but the database, so that one which lies idle belongs to somebody who stands
+/// still. Shorter than [`LOCK`]: whoever waits for its rows gets them instead of an error.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 /// How long a connection lives at most, so that a changed certificate or password is met some day.
 const LIFETIME: Duration = Duration::from_secs(1800);
@@ -283,34 +286,16 @@ impl Servers {
         Ok(connection)
     }
 
-    /// Listens on a connection to the primary.
-    pub(super) async fn listen(&self, channel: &str) -> Result<Listening, Error> {
-        let server = self.current();
-        let mut listener = in_time(self.limit(), PgListener::connect_with(&server.pool)).await?;
+    /// Listens on a connection of its own, until it is lost.
+    pub(super) async fn listener(&self, channel: &str) -> Result<PgListener, Error> {
+        let mut listener = PgListener::connect_with(&self.current().pool).await?;
         listener.eager_reconnect(false);
-        in_time(self.limit(), listener.listen(channel)).await?;
-        Ok(Listening { listener, server })
+        listener.listen(channel).await?;
+        Ok(listener)
     }
 
     pub(super) async fn close(&self) {
         self.current().pool.close().await;
-    }
-}
-
-/// Hears what is told on one run of one server.
-pub(super) struct Listening {
-    listener: PgListener,
-    server: Arc<Current>,
-}
-
-impl Listening {
-    /// The next thing that is told.
-    pub(super) async fn next(&mut self) -> Result<String, Error> {
-        let told = tokio::select! {
-            told = self.listener.try_recv() => told?,
-            () = self.server.over.cancelled() => None,
-        };
-        told.map(|told| told.payload().to_owned()).ok_or(Error::Database(sqlx::Error::WorkerCrashed))
     }
 }
 
