@@ -16,6 +16,8 @@ mod ledger;
 mod many;
 #[path = "durability/migrating.rs"]
 mod migrating;
+#[path = "durability/moving.rs"]
+mod moving;
 #[path = "durability/paused.rs"]
 mod paused;
 #[path = "durability/program.rs"]
@@ -26,6 +28,8 @@ mod replaced;
 mod rounds;
 #[path = "durability/schema.rs"]
 mod schema;
+#[path = "keeping/service.rs"]
+mod service;
 #[path = "durability/stops.rs"]
 mod stops;
 #[path = "durability/strace.rs"]

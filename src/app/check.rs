@@ -168,16 +168,14 @@ impl App {
         let mut last = restored_at;
         for source in self.sources.values().filter(|source| source.api.is_some()) {
             let row = swept.iter().find(|row| row.name == source.name);
-            match row.and_then(|row| row.last_swept_at).filter(|at| *at > restored_at) {
-                Some(at) => last = last.max(at),
-                None => {
-                    if let Err(error) = self.sweep(source).await {
-                        tracing::warn!(source.name = source.name, error = %error,
-                            "the check after the restore waits for {}: it could not be swept", source.name);
-                    }
-                    return Ok(false);
+            let Some(at) = row.and_then(|row| row.last_swept_at).filter(|at| *at > restored_at) else {
+                if let Err(error) = self.sweep(source).await {
+                    tracing::warn!(source.name = source.name, error = %error,
+                        "the check after the restore waits for {}: it could not be swept", source.name);
                 }
-            }
+                return Ok(false);
+            };
+            last = last.max(at);
         }
         let waiting = hold::unsettled(&mut self.store.read().await?, last).await?;
         Ok(waiting.looks == 0 && waiting.undecided == 0)

@@ -290,7 +290,7 @@ pub struct Backup {
     /// A file that is not there yet, or a folder, which gets a file named by the time
     #[arg(long, value_name = "FILE|FOLDER")]
     pub to: Option<PathBuf>,
-    /// For PostgreSQL: let pg_dump write it
+    /// For PostgreSQL: let `pg_dump` write it
     #[arg(long)]
     pub pg_dump: bool,
     /// Print JSON
@@ -316,6 +316,10 @@ pub enum BackupAction {
 }
 
 /// What is restored, and where to.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command, and clap lets only one of three be given"
+)]
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("what").required(true))]
 pub struct Restore {

@@ -125,7 +125,7 @@ async fn described(file: &Path, taken_at: DateTime<Utc>) -> anyhow::Result<Manif
 }
 
 async fn attach(file: &Path) -> anyhow::Result<Store> {
-    let url = format!("sqlite://{}", file.display());
+    let url = format!("sqlite://{}", std::path::absolute(file)?.display());
     Store::attach(&Settings::new(&url), Path::new("/"))
         .await
         .with_context(|| format!("{} cannot be opened", file.display()))
@@ -315,16 +315,9 @@ fn percent_decoded(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
+        let decoded = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+        out.push(decoded.unwrap_or(bytes[at]));
+        at += if decoded.is_some() { 3 } else { 1 };
     }
     String::from_utf8_lossy(&out).into_owned()
 }

@@ -35,7 +35,7 @@ async fn copy(config: &Config, from: &str, to: &str, as_json: bool) -> anyhow::R
         return Err(Misused("--from and --to are the same database".to_owned()).into());
     }
     let route = Route { from: shown(from), to: shown(to), actor: actor() };
-    let source = open(config, from).await.with_context(|| format!("the database {}", route.from))?;
+    let (source, _) = open(config, from).await.with_context(|| format!("the database {}", route.from))?;
     let _left = source.claim()?;
     let target = Store::open_with(&config.database.settings_for(to)?, &config.base)
         .await
@@ -79,18 +79,23 @@ async fn copy(config: &Config, from: &str, to: &str, as_json: bool) -> anyhow::R
     Ok(End::Done)
 }
 
-/// A sealed database takes no change, and so no migration; it is opened as it is.
-async fn open(config: &Config, url: &str) -> anyhow::Result<Store> {
-    let store = Store::attach(&config.database.settings_for(url)?, &config.base).await?;
+/// Opens a database that may be sealed. A sealed one takes no change, and so no migration: it is opened as it is.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(super) async fn open(config: &Config, url: &str) -> anyhow::Result<(Store, Option<String>)> {
+    let settings = config.database.settings_for(url)?;
+    let store = Store::attach(&settings, &config.base).await?;
     let house = match store.read().await {
+        // It may have no schema yet.
         Ok(mut tx) => rows::read(&mut tx).await.ok().flatten(),
         Err(_) => None,
     };
-    if house.is_some_and(|house| house.state == "sealed") {
-        return Ok(store);
+    if let Some(sealed) = house.filter(|house| house.state == "sealed") {
+        return Ok((store, Some(sealed.why.unwrap_or_default())));
     }
     store.close().await;
-    Ok(Store::open_with(&config.database.settings_for(url)?, &config.base).await?)
+    Ok((Store::open_with(&settings, &config.base).await?, None))
 }
 
 fn progress(rows: u64) -> ProgressBar {

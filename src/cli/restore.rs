@@ -70,12 +70,10 @@ async fn from_file(file: &Path, database: &Path, options: &Restore) -> anyhow::R
         )));
     }
     let coming = beside(database, "restoring");
-    for ending in ["", "-wal", "-shm"] {
-        drop(std::fs::remove_file(format!("{}{ending}", coming.display())));
-    }
+    sweep_up(&coming);
     std::fs::copy(file, &coming).with_context(|| format!("{} cannot be written", coming.display()))?;
     bar.set_message("checking");
-    let url = format!("sqlite://{}", coming.display());
+    let url = format!("sqlite://{}", std::path::absolute(&coming)?.display());
     let store = Store::open(&url, Path::new("/")).await?;
     let damage = store.damage().await?;
     ensure!(damage.is_empty(), "{} is damaged: {}", file.display(), damage.join("; "));
@@ -87,8 +85,12 @@ async fn from_file(file: &Path, database: &Path, options: &Restore) -> anyhow::R
     house::hold_house(&store, &format!("restored from {name}"), None, None, &actor(), now()).await?;
     let held = hold::held(&mut store.read().await?, Why::Restored.name()).await?;
     store.close().await;
+    let log = beside_log(&coming);
+    let left = std::fs::metadata(&log).map_or(0, |log| log.len());
+    ensure!(left == 0, "{left} bytes of {} were not written back; nothing was replaced", log.display());
     File::open(&coming)?.sync_all()?;
     let kept = take_the_place(&coming, database)?;
+    sweep_up(&coming);
     bar.finish_and_clear();
     if options.json {
         json(&json!({
@@ -107,6 +109,18 @@ async fn from_file(file: &Path, database: &Path, options: &Restore) -> anyhow::R
     Ok(End::Done)
 }
 
+/// SQLite's log of a database.
+fn beside_log(database: &Path) -> PathBuf {
+    PathBuf::from(format!("{}-wal", database.display()))
+}
+
+/// Takes away a database that nobody needs, and what lies beside it.
+fn sweep_up(database: &Path) {
+    for ending in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(format!("{}{ending}", database.display())));
+    }
+}
+
 /// Puts a file in the place of a database, whose own log must not be applied to it. Says under which name the old one is kept.
 fn take_the_place(coming: &Path, database: &Path) -> anyhow::Result<Option<PathBuf>> {
     let mut kept = None;
@@ -115,7 +129,7 @@ fn take_the_place(coming: &Path, database: &Path) -> anyhow::Result<Option<PathB
         std::fs::hard_link(database, &aside)
             .or_else(|_| std::fs::copy(database, &aside).map(drop))
             .with_context(|| format!("{} cannot be kept as {}", database.display(), aside.display()))?;
-        let log = PathBuf::from(format!("{}-wal", database.display()));
+        let log = beside_log(database);
         if log.exists() {
             std::fs::rename(&log, format!("{}-wal", aside.display()))?;
         }

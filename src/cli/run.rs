@@ -179,7 +179,13 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
             file.display()
         );
     }
-    create(config).await
+    let shown = config.database.shown();
+    let (store, sealed) =
+        moving::open(config, &config.database.url).await.with_context(|| format!("the database {shown}"))?;
+    if let Some(why) = sealed {
+        eprintln!("{}; what follows is from before that", super::text::plain(&why));
+    }
+    Ok(store)
 }
 
 /// Opens the database, and makes it where there is none.

@@ -288,13 +288,20 @@ pub async fn newest_effect(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<
     Ok(effects.into_iter().filter_map(at).max())
 }
 
+row! {
+    /// The stamps that an attempt has read.
+    struct StampsRead {
+        stamp_before: Option<DateTime<Utc>>,
+        stamp_after: Option<DateTime<Utc>>,
+    }
+}
+
 /// The newest stamp of a person that an attempt has read, before or after its call.
 pub async fn newest_stamp(tx: &mut Tx, person: Uuid) -> Result<Option<DateTime<Utc>>, Error> {
     const STAMPS: &str =
         "SELECT stamp_before, stamp_after FROM attempts WHERE person_id = $1 ORDER BY began_at DESC LIMIT 10";
-    let stamps: Vec<(Option<DateTime<Utc>>, Option<DateTime<Utc>>)> =
-        on!(tx, |c| sqlx::query_as(STAMPS).bind(person).fetch_all(c).await)?;
-    Ok(stamps.into_iter().flat_map(|(before, after)| [before, after]).flatten().max())
+    let stamps: Vec<StampsRead> = on!(tx, |c| sqlx::query_as(STAMPS).bind(person).fetch_all(c).await)?;
+    Ok(stamps.into_iter().flat_map(|read| [read.stamp_before, read.stamp_after]).flatten().max())
 }
 
 /// How many attempts are in flight, whoever makes them.

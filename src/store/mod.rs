@@ -42,6 +42,9 @@ pub enum Error {
     /// `database.url` cannot be understood.
     #[error("database.url is not usable: {0}")]
     Url(String),
+    /// There is no such file.
+    #[error("there is no database at {}", .0.display())]
+    Missing(PathBuf),
     /// The folder of the SQLite file cannot be made.
     #[error("the database's folder {} cannot be created", folder.display())]
     Folder {
@@ -236,8 +239,14 @@ impl Store {
     /// Opens a database as it is: the schema is left alone, whichever it has.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When it is not there or cannot be opened.
     pub async fn attach(settings: &Settings, base: &Path) -> Result<Self, Error> {
+        if let Some(path) = settings.url.strip_prefix("sqlite://") {
+            let file = base.join(path);
+            if !file.exists() {
+                return Err(Error::Missing(file));
+            }
+        }
         Ok(Self { db: engine::Db::open(settings, base).await? })
     }
 

@@ -101,10 +101,10 @@ impl Cell {
             Self::Text(value) => put(value.as_deref().map(str::as_bytes)),
             Self::Uuid(value) => put(value.as_ref().map(|id| id.as_bytes().as_slice())),
             Self::Time(value) => {
-                put(value.map(|at| at.timestamp_micros().to_be_bytes()).as_ref().map(|bytes| bytes.as_slice()))
+                put(value.map(|at| at.timestamp_micros().to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice));
             }
-            Self::Int(value) => put(value.map(i64::to_be_bytes).as_ref().map(|bytes| bytes.as_slice())),
-            Self::Flag(value) => put(value.map(|flag| [u8::from(flag)]).as_ref().map(|bytes| bytes.as_slice())),
+            Self::Int(value) => put(value.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice)),
+            Self::Flag(value) => put(value.map(|flag| [u8::from(flag)]).as_ref().map(<[u8; 1]>::as_slice)),
             Self::Json(value) => put(value.as_ref().map(|json| canonical(&json.0)).as_deref().map(str::as_bytes)),
             Self::Bytes(value) => put(value.as_deref()),
         }

@@ -449,6 +449,7 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
         insta::assert_json_snapshot!(status, { ".database" => "[database]" }, @r#"
         {
           "mode": "live",
+          "house": null,
           "at": "2026-03-02T16:00:00Z",
           "devices": {
             "person": 1,

@@ -20,7 +20,7 @@ use crate::service::app;
 use crate::support::{Aside, TestStore, empty};
 
 const MORNING: i64 = 1_772_431_200;
-const EVENTS: usize = 6_000;
+const EVENTS: usize = 4_500;
 const LEAST_ROWS: i64 = 20_000;
 
 fn noon() -> DateTime<Utc> {
@@ -138,7 +138,7 @@ async fn a_house_is_moved_whole_although_it_is_stopped_again_and_again(#[case] f
         raw(&old, &sentence).await.unwrap();
         raw(&old, "DELETE FROM device_keys WHERE value = 'W7'").await.unwrap();
         stops += 1;
-        if stops == 4 {
+        if stops == 3 {
             break;
         }
     }

@@ -21,7 +21,6 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, Postgres, SqlSafeStr as _, Sqlite, SqliteConnection, Transaction};
 
 use crate::store::Error;
@@ -120,7 +119,7 @@ enum Pools {
 pub(crate) struct Db(Pools);
 
 /// Hears what others tell. A connection that is lost is not made again here.
-pub struct Ear(Option<PgListener>);
+pub struct Ear(Option<postgres::Listening>);
 
 impl Ear {
     /// The next thing that is told.
@@ -128,10 +127,9 @@ impl Ear {
     /// # Errors
     /// When the connection is lost. What was told meanwhile is missed.
     pub async fn next(&mut self) -> Result<String, Error> {
-        let Some(listener) = &mut self.0 else { return std::future::pending().await };
-        match listener.try_recv().await? {
-            Some(told) => Ok(told.payload().to_owned()),
-            None => Err(Error::Database(sqlx::Error::WorkerCrashed)),
+        match &mut self.0 {
+            Some(listening) => listening.next().await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -361,6 +359,16 @@ impl Db {
         })
     }
 
+    /// Tells all who listen. It is a statement of its own: inside a deed it would make commits wait for each other.
+    pub(crate) async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
+        let mut tx = self.read().await?;
+        let limit = tx.limit();
+        if let Side::Postgres(c) = tx.side() {
+            in_time(limit, sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(what).execute(c)).await?;
+        }
+        Ok(())
+    }
+
     /// Writes SQLite's log into the database file, and flushes it. PostgreSQL recovers by itself.
     pub(crate) async fn checkpoint(&self) -> Result<(), Error> {
         if let Pools::Sqlite(file) = &self.0 {
@@ -369,20 +377,12 @@ impl Db {
         Ok(())
     }
 
-    /// Tells all who listen. It is a statement of its own: inside a deed it would make commits wait for each other.
-    pub(crate) async fn tell(&self, channel: &str, what: &str) -> Result<(), Error> {
-        if let Pools::Postgres(servers) = &self.0 {
-            let (mut connection, _) = servers.acquire().await?;
-            let telling = sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(what).execute(&mut *connection);
-            in_time(servers.limit(), telling).await?;
-        }
-        Ok(())
-    }
-
     /// Listens to what others tell, on a connection of its own.
     pub(crate) async fn listen(&self, channel: &str) -> Result<Ear, Error> {
-        let Pools::Postgres(servers) = &self.0 else { return Ok(Ear(None)) };
-        Ok(Ear(Some(servers.listener(channel).await?)))
+        match &self.0 {
+            Pools::Sqlite(_) => Ok(Ear(None)),
+            Pools::Postgres(servers) => Ok(Ear(Some(servers.listen(channel).await?))),
+        }
     }
 
     pub(crate) async fn close(&self) {

@@ -286,16 +286,34 @@ impl Servers {
         Ok(connection)
     }
 
-    /// Listens on a connection of its own, until it is lost.
-    pub(super) async fn listener(&self, channel: &str) -> Result<PgListener, Error> {
-        let mut listener = PgListener::connect_with(&self.current().pool).await?;
+    /// Listens on a connection to the primary.
+    pub(super) async fn listen(&self, channel: &str) -> Result<Listening, Error> {
+        let server = self.current();
+        let mut listener = in_time(self.limit(), PgListener::connect_with(&server.pool)).await?;
         listener.eager_reconnect(false);
-        listener.listen(channel).await?;
-        Ok(listener)
+        in_time(self.limit(), listener.listen(channel)).await?;
+        Ok(Listening { listener, server })
     }
 
     pub(super) async fn close(&self) {
         self.current().pool.close().await;
+    }
+}
+
+/// Hears what is told on one run of one server.
+pub(super) struct Listening {
+    listener: PgListener,
+    server: Arc<Current>,
+}
+
+impl Listening {
+    /// The next thing that is told.
+    pub(super) async fn next(&mut self) -> Result<String, Error> {
+        let told = tokio::select! {
+            told = self.listener.try_recv() => told?,
+            () = self.server.over.cancelled() => None,
+        };
+        told.map(|told| told.payload().to_owned()).ok_or(Error::Database(sqlx::Error::WorkerCrashed))
     }
 }
 

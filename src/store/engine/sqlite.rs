@@ -103,6 +103,8 @@ impl File {
 
     pub(super) async fn close(&self) {
         self.read.close().await;
+        // A reader's thread may let go last, and a reader cannot write the log back: the file alone has to be whole by then.
+        drop(sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.write).await);
         self.write.close().await;
     }
 }
