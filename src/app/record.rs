@@ -479,10 +479,10 @@ impl<'a> Group<'a> {
                     by_key.insert(name.clone(), id);
                 }
             }
-            if let Some(row) = self.devices.get_mut(&id).or_else(|| fresh.get_mut(&id)) {
-                if learn_names(row, event) {
-                    self.renamed.insert(id);
-                }
+            if let Some(row) = self.devices.get_mut(&id).or_else(|| fresh.get_mut(&id))
+                && learn_names(row, event)
+            {
+                self.renamed.insert(id);
             }
             self.device_of.push(id);
         }

@@ -142,9 +142,10 @@ impl App {
             if let Some(lead) = leading
                 && let Err(error) = self.keep_house(lead).await
             {
-                match error {
-                    Error::NotLeading => tracing::info!("another instance keeps house now"),
-                    _ => tracing::error!(error = %error, "could not keep house"),
+                if matches!(error, Error::NotLeading) {
+                    tracing::info!("another instance keeps house now");
+                } else {
+                    tracing::error!(error = %error, "could not keep house");
                 }
             }
             rest(stop, KEEP_HOUSE).await;

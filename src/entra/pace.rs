@@ -15,6 +15,7 @@ pub enum Lane {
 
 impl Lane {
     /// The other one.
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::Write => Self::Read,
