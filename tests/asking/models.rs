@@ -1,10 +1,10 @@
 //! The read models.
 
 use handover::custody::Standpoint;
-use handover::store::Kind;
 use handover::store::asking::{
     Error, Paging, Span, audit, custodies, database, devices, people, revocations, status, timeline,
 };
+use handover::store::{Kind, instances};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -437,6 +437,9 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
     let Some(ward) = ward(kind).await else { return };
     let mut aside = ward.aside().await;
     put!(aside, "UPDATE revocations SET state = 'open' WHERE id = $1", HELD);
+    let mut tx = ward.store.write().await.unwrap();
+    instances::seen(&mut tx, "17-one", "ward-1", "0.1.0", at("15:59:58")).await.unwrap();
+    tx.commit().await.unwrap();
     let mut tx = ward.store.read().await.unwrap();
     let now = status::Circumstances { now: at("16:00:00"), writes_per_second: 4.0, shadow: false };
 
@@ -486,6 +489,16 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
               "last_heard_at": "2026-03-02T14:30:00Z",
               "last_swept_at": null,
               "offset_seconds": 1.5
+            }
+          ],
+          "instances": [
+            {
+              "id": "17-one",
+              "host": "ward-1",
+              "version": "0.1.0",
+              "started_at": "2026-03-02T15:59:58Z",
+              "seen_at": "2026-03-02T15:59:58Z",
+              "leads": false
             }
           ]
         }

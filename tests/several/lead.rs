@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use handover::app::Rulebook;
+use handover::app::lead::Lead;
 use handover::app::run::Ended;
+use handover::app::{App, Rulebook};
 use handover::store::{Error, Kind, house, instances as listed, leases, looks};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::site::{aside, instances};
+use crate::site::{self, aside, instances};
 
 /// Short, so that a test can wait for its end.
 const LEASE: Duration = Duration::from_millis(900);
@@ -51,7 +52,7 @@ async fn a_leader_that_slept_changes_nothing(#[values(Kind::Sqlite, Kind::Postgr
     let sweeping = apps[0].sweep(&apps[0].sources["uem"]).await.map(drop);
     let afterwards = apps[1].write_as_leader(awake).await.map(drop);
     let mut tx = home.store.write().await.unwrap();
-    let released = leases::release(&mut tx, leases::LEAD, ("one", asleep.term()), chrono::Utc::now()).await.unwrap();
+    let released = leases::release(&mut tx, leases::LEAD, ("one", asleep.term()), site::now()).await.unwrap();
 
     assert!(matches!(before_anybody_followed, Err(Error::NotLeading)), "{before_anybody_followed:?}");
     assert!(matches!(housekeeping, Err(Error::NotLeading)), "{housekeeping:?}");
@@ -87,8 +88,8 @@ async fn of_many_who_want_to_lead_at_once_one_does(#[values(Kind::Sqlite, Kind::
     for _ in 0..ROUNDS {
         // Whoever led has lost it by now, on any machine.
         tokio::time::sleep(Duration::from_millis(40)).await;
-        let led = futures_util::future::join_all(apps.iter().map(|app| app.lead())).await;
-        terms.extend(led.into_iter().filter_map(|lead| lead.unwrap()).map(|lead| lead.term()));
+        let led = futures_util::future::join_all(apps.iter().map(App::lead)).await;
+        terms.extend(led.into_iter().filter_map(|lead| lead.unwrap()).map(Lead::term));
     }
     let last = leases::read(&mut home.store.read().await.unwrap(), leases::LEAD).await.unwrap().unwrap().term;
     let mut once = terms.clone();
@@ -107,7 +108,7 @@ async fn a_clean_stop_hands_over_at_once_and_a_death_within_the_lease() {
     };
     let who = async || {
         let mut tx = home.store.read().await.unwrap();
-        let now = tx.clock(chrono::Utc::now()).await.unwrap();
+        let now = tx.clock(site::now()).await.unwrap();
         let rows = listed::all(&mut tx, now).await.unwrap();
         let leads: Vec<_> = rows.iter().filter(|row| row.leads).map(|row| row.id.clone()).collect();
         (rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>(), leads)
@@ -166,7 +167,7 @@ async fn an_instance_is_listed_until_it_is_forgotten(#[values(Kind::Sqlite, Kind
     apps[1].lead().await.unwrap().unwrap();
 
     let mut tx = home.store.write().await.unwrap();
-    let now = tx.clock(chrono::Utc::now()).await.unwrap();
+    let now = tx.clock(site::now()).await.unwrap();
     let rows = listed::all(&mut tx, now).await.unwrap();
     let forgotten_too_soon = listed::forget(&mut tx, now - chrono::TimeDelta::minutes(1)).await.unwrap();
     let forgotten = listed::forget(&mut tx, now + chrono::TimeDelta::minutes(1)).await.unwrap();

@@ -14,14 +14,14 @@ use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
 use crate::model;
-use crate::site::instances;
+use crate::site::{self, instances};
 
 const ROUNDS: u64 = 8;
 const EVENTS: usize = 160;
 
 fn shift(dice: &mut StdRng) -> Vec<bytes::Bytes> {
     let users = ["amina", "jonas", "lea", "kofi", "stg-ipad"];
-    let morning = chrono::Utc::now() - chrono::TimeDelta::hours(2);
+    let morning = site::now() - chrono::TimeDelta::hours(2);
     (0..EVENTS)
         .map(|nth| {
             let device = dice.random_range(0..4);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use handover::app::{App, Rulebook};
 use handover::sandbox::{Route, Sandbox, Settings};
 use handover::store::attempts::{self, AttemptRow};
@@ -11,7 +11,7 @@ use handover::store::{Kind, revocations};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::site::{body, directory, instances};
+use crate::site::{self, body, directory, instances};
 use crate::support::{Aside, TestStore};
 
 const PEOPLE: usize = 60;
@@ -29,7 +29,7 @@ async fn sandbox() -> Sandbox {
 async fn owe(sandbox: &Sandbox, app: &App, people: usize, debts: usize) -> Vec<Uuid> {
     let ids: Vec<_> =
         (0..people).map(|nth| sandbox.entra.add_user(format!("p{nth}@contoso.example").as_str())).collect();
-    let then = Utc::now() - TimeDelta::minutes(10);
+    let then = site::now() - TimeDelta::minutes(10);
     let mut bodies = Vec::new();
     for nth in 0..people {
         for debt in 0..debts {
@@ -114,14 +114,14 @@ async fn what_a_dead_instance_had_under_way_is_taken_over_by_one_and_its_own_wor
     let found = "UPDATE people SET object_id = $1 WHERE upn_key = 'p0@contoso.example'";
     sqlx::query(found).bind(people[0]).execute(&mut connection).await.unwrap();
     let mut tx = home.store.write().await.unwrap();
-    let now = tx.clock(Utc::now()).await.unwrap();
-    let due = revocations::due_people(&mut tx, Utc::now(), Utc::now() + TimeDelta::hours(1), 9).await.unwrap();
+    let now = tx.clock(site::now()).await.unwrap();
+    let due = revocations::due_people(&mut tx, site::now(), site::now() + TimeDelta::hours(1), 9).await.unwrap();
     let rows = revocations::waiting_for(&mut tx, due[0].person_id, "open").await.unwrap();
     let mut dead = AttemptRow {
         id: Uuid::new_v4(),
         person_id: due[0].person_id,
         state: String::from("in_flight"),
-        began_at: Utc::now(),
+        began_at: site::now(),
         owner: String::from("dead"),
         lease_until: Some(now + TimeDelta::seconds(30)),
         stamp_before: None,
@@ -159,7 +159,7 @@ async fn what_a_dead_instance_had_under_way_is_taken_over_by_one_and_its_own_wor
 
     let mut tx = home.store.write().await.unwrap();
     dead.state = String::from("failed");
-    dead.ended_at = Some(Utc::now());
+    dead.ended_at = Some(site::now());
     let renewed = attempts::renew(&mut tx, dead.id, "dead", now, now + TimeDelta::minutes(1)).await.unwrap();
     let ended = attempts::end(&mut tx, &dead, "dead").await.unwrap();
     assert_eq!((within_the_lease, renewed, ended), (0, false, false));

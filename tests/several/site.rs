@@ -9,7 +9,7 @@ use handover::cli::house::clock;
 use handover::entra::{Credential, Entra, SecretSource, Settings};
 use handover::intake::{Door, People, Rules};
 use handover::sandbox::Sandbox;
-use handover::store::{Kind, Store};
+use handover::store::{Kind, Store, times};
 use secrecy::SecretString;
 
 use crate::support::{Aside, TestStore, empty};
@@ -51,7 +51,7 @@ pub(crate) async fn instances(
 pub(crate) fn directory(sandbox: &Sandbox) -> Entra {
     let entra = &sandbox.entra;
     let secret = Credential::Secret(SecretSource::Fixed(SecretString::from(entra.client_secret())));
-    let mut settings = Settings::new(&entra.tenant_id().to_string(), entra.client_id(), secret);
+    let mut settings = Settings::new(entra.tenant_id().to_string(), entra.client_id(), secret);
     settings.login_url = Some(entra.login_url().parse().unwrap());
     settings.graph_url = Some(entra.graph_url().parse().unwrap());
     settings.ca_pem = Some(sandbox.ca_pem().into());
@@ -73,4 +73,9 @@ pub(crate) async fn aside(home: &TestStore, text: &'static str) {
         Aside::Sqlite(mut aside) => drop(sqlx::query(text).execute(&mut aside).await.unwrap()),
         Aside::Postgres(mut aside) => drop(sqlx::query(text).execute(&mut aside).await.unwrap()),
     }
+}
+
+/// The time.
+pub(crate) fn now() -> chrono::DateTime<chrono::Utc> {
+    times::utc(clock()())
 }
