@@ -152,7 +152,7 @@ impl Pair {
 
     fn kill_primary(&mut self, round: usize) {
         let primary = &mut self.servers[self.primary];
-        if round % 2 == 0 { primary.kill() } else { primary.stop_at_once() }
+        if round.is_multiple_of(2) { primary.kill() } else { primary.stop_at_once() }
     }
 
     /// The standby becomes the primary, and waits for nobody until there is a standby again.
@@ -273,6 +273,11 @@ impl Drop for Site {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the program under test takes its time from the machine")]
+fn now() -> String {
+    Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
 /// A check-out by somebody, or every third time a return.
 fn event(device: u32, turn: u32) -> String {
     let (id, name, user) =
@@ -280,7 +285,7 @@ fn event(device: u32, turn: u32) -> String {
     json!({
         "EventId": id, "EventType": name, "DeviceId": 41_000 + device, "DeviceFriendlyName": format!("iPad {device}"),
         "EnrollmentEmailAddress": "", "EnrollmentUserName": user,
-        "EventTime": Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+        "EventTime": now(),
         "EnrollmentStatus": "Enrolled", "SerialNumber": format!("DMPXF{device:05}"), "Platform": "Apple",
     })
     .to_string()
