@@ -241,7 +241,8 @@ mod tests {
             !answered_by_stamp(&debt(true), at(1500), Some(at(500)), ahead, SKEW),
             "Graph's clock is ten minutes ahead"
         );
-        assert!(answered_by_stamp(&debt(true), at(1610), Some(at(500)), ahead, SKEW));
+        assert!(!answered_by_stamp(&debt(true), at(1610), Some(at(500)), ahead, SKEW), "within the second of the debt");
+        assert!(answered_by_stamp(&debt(true), at(1611), Some(at(500)), ahead, SKEW));
         assert!(!answered_by_stamp(&debt(true), at(9000), Some(at(500)), None, SKEW));
     }
 }

@@ -279,6 +279,6 @@ mod tests {
         assert_eq!(month.earlier(72).to_string(), "2020-11");
         assert_eq!((month.name(), Month::named("2026m11")), (String::from("2026m11"), Some(month)));
         assert_eq!(Month::named("rest"), None);
-        assert_eq!(month.first_id().to_string(), "019a3ca6-8800-0000-0000-000000000000");
+        assert_eq!(month.first_id().to_string(), "01a19467-e800-0000-0000-000000000000");
     }
 }

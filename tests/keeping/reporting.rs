@@ -9,6 +9,8 @@ use crate::history::owing_app;
 use crate::support::{Aside, empty};
 
 type Custody = (String, Option<String>, Option<f64>, Option<String>, Option<String>, Option<String>);
+type Device = (String, Option<String>, i64);
+type Revocation = (Option<String>, String, Option<f64>, i64);
 
 #[rstest]
 #[tokio::test]
@@ -28,11 +30,7 @@ async fn custodies_have_names_and_seconds(#[values(Kind::Sqlite, Kind::Postgres)
     let custodies = "SELECT device, upn, seconds, next_holder, next_upn, revocation_state FROM reporting.custodies ORDER BY started_at";
     let devices = "SELECT state, holder_upn, unfinished_revocations FROM reporting.devices";
     let owed = "SELECT upn, reason, seconds_to_proof, attempts FROM reporting.revocations";
-    let (custodies, devices, owed): (
-        Vec<Custody>,
-        Vec<(String, Option<String>, i64)>,
-        Vec<(Option<String>, String, Option<f64>, i64)>,
-    ) = match home.aside().await {
+    let (custodies, devices, owed): (Vec<Custody>, Vec<Device>, Vec<Revocation>) = match home.aside().await {
         Aside::Sqlite(mut c) => {
             let text = |sql: &str| AssertSqlSafe(sql.replace("reporting.", "reporting_"));
             let found = (

@@ -86,6 +86,7 @@ async fn states(town: &Town, state: &str) -> Vec<Value> {
     town.get(&path).await["items"].as_array().unwrap().clone()
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told to its end")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_backup_signs_nobody_out_again() {
     on_both(async |plan| {

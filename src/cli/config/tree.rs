@@ -24,11 +24,13 @@ use super::Secret;
 
 /// Every key there is, as [`Section`] names them; `[]` stands for the position in a list.
 pub(super) const KEYS: &[&str] = &[
+    "retention.months",
     "server.listen",
     "server.trusted_proxies",
     "server.proxy_header",
     "intake.listen",
     "database.url",
+    "database.witness_file",
     "database.password",
     "database.password_file",
     "database.max_connections",
