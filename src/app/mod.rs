@@ -5,7 +5,7 @@
 //! | an event arrives and is written down, and what follows from it | [`receive`], [`record`], [`folding`] |
 //! | an account is looked up, a device looked at | [`look`] |
 //! | all devices are compared with the UEM | [`sweep`] |
-//! | all instances keep one pace | [`pace`] |
+//! | all instances keep one pace | `pace` |
 //! | a revocation is paid, settled, and proven | [`pay`], [`settle`], [`prove`] |
 //! | whether this is the database that was served on last; the check after a restore; moving to another | [`house`], [`check`], [`moving`] |
 //! | a person says how to go on, or gets a token | [`operate`], [`tokens`] |

@@ -1,8 +1,8 @@
 //! The seam between the two databases: the only folder that says `Sqlite` or `Postgres`.
 //!
 //! A statement is one text for both, with `$1` places and named columns. `on!` runs a body once per
-//! engine with native types. Where a text must differ, `Tx::either` chooses. How each is opened is told in [`sqlite`] and
-//! [`postgres`].
+//! engine with native types. Where a text must differ, `Tx::either` chooses. How each is opened is told in `sqlite` and
+//! `postgres`.
 //!
 //! What would surprise: on SQLite all writing goes through one connection, so that a writing transaction waits for the one
 //! before it instead of failing; and it begins with `BEGIN IMMEDIATE`, because SQLite refuses a transaction that reads
