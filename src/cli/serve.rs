@@ -14,12 +14,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
 use crate::app::run::Ended;
-use crate::app::{App, HANDOVER};
 use crate::cli::config::Config;
 use crate::cli::house;
 use crate::store::asking::database;
-use crate::store::tokens::{self, Role};
 use crate::store::{Claim, Store};
 use crate::web::{self, Site, proxies::Proxies, serve::Limits};
 
@@ -63,7 +62,7 @@ impl Service {
             app.house.keep_witness(witness);
         }
         app.enter_house().await?;
-        let first_token = first_token(&app).await?;
+        let first_token = app.first_token().await?;
         let api = bind("server.listen", config.server.listen).await?;
         let intake = bind("intake.listen", config.intake.listen).await?;
         let (api_address, intake_address) = (api.local_addr()?, intake.local_addr()?);
@@ -179,15 +178,6 @@ fn announce(config: &Config, service: &Service) {
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
-}
-
-/// An admin token, if the database has none at all.
-async fn first_token(app: &App) -> anyhow::Result<Option<String>> {
-    if !tokens::list(&mut app.store.read().await?).await?.is_empty() {
-        return Ok(None);
-    }
-    let (_, token) = app.create_token("first", Role::Admin, HANDOVER).await?;
-    Ok(Some(token))
 }
 
 /// The numbers of this process. There is one recorder for all services in it.

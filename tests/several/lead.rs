@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use handover::app::lead::Lead;
 use handover::app::run::Ended;
 use handover::app::{App, Rulebook};
-use handover::store::{Error, Kind, house, instances as listed, leases, looks};
+use handover::store::{Error, Kind, house, instances as listed, leases, looks, tokens};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -37,6 +37,22 @@ async fn one_leads_and_another_follows_when_its_time_is_up(#[values(Kind::Sqlite
 
     assert_eq!((first.term(), second, kept.term(), beat), (1, None, 1, 2));
     assert_eq!((follower.term(), overtaken), (2, None));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_those_that_start_at_once_one_makes_the_first_token(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    for _ in 0..10 {
+        let Some((home, apps)) = instances(kind, &["one", "two", "three"], short(), None).await else { return };
+        for app in &apps {
+            app.enter_house().await.unwrap();
+        }
+
+        let made = futures_util::future::join_all(apps.iter().map(App::first_token)).await;
+
+        assert_eq!(made.into_iter().filter_map(Result::unwrap).count(), 1);
+        assert_eq!(tokens::list(&mut home.store.read().await.unwrap()).await.unwrap().len(), 1);
+    }
 }
 
 #[rstest]
