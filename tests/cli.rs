@@ -323,3 +323,21 @@ fn health_with_a_wrong_configuration_is_misused() {
 
     assert_eq!(run(&folder, &["health"]).code, 2);
 }
+
+#[test]
+fn a_backup_goes_into_a_folder_that_is_made_for_it() {
+    let folder = TempDir::new().unwrap();
+    handover(&folder, &["token", "create", "--role", "viewer"]).assert().success();
+
+    handover(&folder, &["backup", "--to", "backups/weekly"]).assert().success();
+
+    let mut names: Vec<_> = std::fs::read_dir(folder.path().join("backups/weekly"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names[0].starts_with("handover-20") && names[0].ends_with("Z.db"), "{names:?}");
+    assert_eq!(names[1..], [format!("{}.json", names[0])]);
+    let file = folder.path().join("backups/weekly").join(&names[0]);
+    handover(&folder, &["backup", "verify", file.to_str().unwrap()]).assert().success();
+}

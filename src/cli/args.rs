@@ -287,7 +287,7 @@ pub struct Release {
 /// What is backed up, and where to.
 #[derive(Debug, Clone, Args)]
 pub struct Backup {
-    /// A file that is not there yet, or a folder, which gets a file named by the time
+    /// A file that is not there yet, or a folder (a name without an ending), which gets a file named by the time
     #[arg(long, value_name = "FILE|FOLDER")]
     pub to: Option<PathBuf>,
     /// For PostgreSQL: let `pg_dump` write it

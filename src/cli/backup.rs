@@ -58,13 +58,13 @@ pub(super) async fn backup(config: &Config, options: &Backup) -> anyhow::Result<
     let Some(to) = &options.to else { return Err(Misused("say with --to where the backup goes".to_owned()).into()) };
     let at = now();
     let Some(database) = config.database.file(&config.base) else {
-        return dump(config, &named(to, at, "dump"), options.pg_dump).await;
+        return dump(config, &named(to, at, "dump")?, options.pg_dump).await;
     };
     if options.pg_dump {
         return Err(Misused("--pg-dump is for PostgreSQL; this is a SQLite database".to_owned()).into());
     }
     ensure!(database.exists(), "there is no database at {}", database.display());
-    let to = named(to, at, "db");
+    let to = named(to, at, "db")?;
     ensure!(!to.exists(), "{} is there already; a backup never replaces another", to.display());
     let bar = spinner("copying");
     let partial = beside(&to, "partial");
@@ -322,9 +322,16 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The file of a backup: as asked for, or in the folder that was asked for, by its time.
-fn named(to: &Path, at: DateTime<Utc>, ending: &str) -> PathBuf {
-    if to.is_dir() { to.join(format!("handover-{}.{ending}", at.format("%Y-%m-%dT%H%M%SZ"))) } else { to.to_path_buf() }
+/// The file of a backup: as asked for, or in the folder that was asked for, by its time. What has no ending is a folder; one
+/// that is not there yet is made.
+fn named(to: &Path, at: DateTime<Utc>, ending: &str) -> anyhow::Result<PathBuf> {
+    let is_folder = to.is_dir() || (to.extension().is_none() && !to.exists());
+    let name = format!("handover-{}.{ending}", at.format("%Y-%m-%dT%H%M%SZ"));
+    let file = if is_folder { to.join(name) } else { to.to_path_buf() };
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+    }
+    Ok(file)
 }
 
 /// The file beside another, with a further ending.
