@@ -35,6 +35,10 @@ const DEVICES: i64 = 200;
 /// How many audit entries go in one transaction.
 const ENTRIES: i64 = 1000;
 
+/// How many rows are moved at most when a month is laid: about a second's worth, since whoever writes waits for it. A month
+/// with more, as an import or a move from SQLite may bring, stays where it is and is dropped row by row when its time comes.
+const MOVABLE: i64 = 50_000;
+
 /// How many months are laid ahead of time.
 const AHEAD: u32 = 2;
 
@@ -113,8 +117,11 @@ impl App {
             }
             let laid = months::laid(&mut tx, shelf).await?;
             let mut wanted: Vec<_> = (0..=AHEAD).map(|ahead| this.later(ahead)).collect();
-            wanted.extend(months::in_rest(&mut tx, shelf, self.cut().unwrap_or(this.earlier(1200)), this).await?);
-            wanted.retain(|month| !laid.contains(month));
+            let oldest = self.cut().unwrap_or(this.earlier(1200));
+            let about = months::in_rest(&mut tx, shelf, oldest, this.later(AHEAD)).await?;
+            let crowded = |month: &Month| about.iter().any(|(other, rows)| other == month && *rows > MOVABLE);
+            wanted.extend(about.iter().map(|(month, _)| *month));
+            wanted.retain(|month| !laid.contains(month) && !crowded(month));
             wanted.sort_unstable();
             wanted.dedup();
             drop(tx);

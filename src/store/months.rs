@@ -117,23 +117,23 @@ pub fn has_months(tx: &Tx) -> bool {
     tx.either("", "months") == "months"
 }
 
-/// The months, from `from` up to and with `to`, of which rows still lie in `…_rest`.
-pub async fn in_rest(tx: &mut Tx, shelf: Shelf, from: Month, to: Month) -> Result<Vec<Month>, Error> {
+/// The months, from `from` up to and with `to`, of which rows still lie in `…_rest`, and how many.
+pub async fn in_rest(tx: &mut Tx, shelf: Shelf, from: Month, to: Month) -> Result<Vec<(Month, i64)>, Error> {
     if !has_months(tx) {
         return Ok(Vec::new());
     }
     // The first 48 bits of an id are the milliseconds of its time.
     let text = format!(
-        "SELECT DISTINCT date_trunc('month', to_timestamp(('x' || substr(replace(CAST(id AS text), '-', ''), 1, 12))::bit(48)::bigint / 1000.0), 'UTC')
-         FROM {}_rest WHERE id >= $1 AND id < $2 ORDER BY 1",
+        "SELECT date_trunc('month', to_timestamp(('x' || substr(replace(CAST(id AS text), '-', ''), 1, 12))::bit(48)::bigint / 1000.0), 'UTC'), COUNT(*)
+         FROM {}_rest WHERE id >= $1 AND id < $2 GROUP BY 1 ORDER BY 1",
         shelf.table()
     );
-    let starts: Vec<DateTime<Utc>> = on!(tx, |c| sqlx::query_scalar(AssertSqlSafe(text))
+    let starts: Vec<(DateTime<Utc>, i64)> = on!(tx, |c| sqlx::query_as(AssertSqlSafe(text))
         .bind(from.first_id())
         .bind(to.later(1).first_id())
         .fetch_all(c)
         .await)?;
-    Ok(starts.into_iter().map(Month::of).collect())
+    Ok(starts.into_iter().map(|(start, rows)| (Month::of(start), rows)).collect())
 }
 
 /// Gives a month a place of its own, and moves what lies in `…_rest` there. Says how many rows that were. Whoever writes
