@@ -81,6 +81,7 @@ const BY_MONTH: &str = " PARTITION BY RANGE (id)";
 /// Whether a statement is about what only PostgreSQL has: partitions, and the rows that move into them, and schemas.
 fn is_only_for_postgres(statement: &str) -> bool {
     statement == "CREATE SCHEMA reporting"
+        || statement.starts_with("LOCK TABLE ")
         || statement.contains(" SET (fillfactor")
         || statement.contains(" PARTITION OF ")
         || statement.contains(" DROP CONSTRAINT ")

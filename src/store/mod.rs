@@ -28,6 +28,8 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use sqlx::migrate::MigrateError;
+
 pub use engine::{Ear, Kind, Settings, Tx};
 
 /// The database.
@@ -204,7 +206,13 @@ impl Error {
     }
 
     fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
-        let (Self::Database(sqlx::Error::Database(error)) | Self::Open(sqlx::Error::Database(error))) = self else {
+        let (Self::Database(sqlx::Error::Database(error))
+        | Self::Open(sqlx::Error::Database(error))
+        | Self::Migrate(
+            MigrateError::Execute(sqlx::Error::Database(error))
+            | MigrateError::ExecuteMigration(sqlx::Error::Database(error), _),
+        )) = self
+        else {
             return None;
         };
         error.code()

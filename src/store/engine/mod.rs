@@ -61,6 +61,10 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     ),
 ];
 
+/// How often a migration is begun, and how long the pause after each try grows.
+const MIGRATION_TRIES: u32 = 10;
+const MIGRATION_PAUSE: Duration = Duration::from_millis(200);
+
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -331,8 +335,23 @@ impl Db {
         })
     }
 
-    /// Brings the schema up to date. Several instances may do so at once.
+    /// Brings the schema up to date. Several instances may do so at once, and instances of the release before go on working:
+    /// a migration that lost a race against one of their deeds was undone as a whole, and is begun again.
     pub(crate) async fn migrate(&self) -> Result<(), Error> {
+        let mut tries = 1;
+        loop {
+            match self.try_migrate().await {
+                Err(error) if error.is_passing() && tries < MIGRATION_TRIES => {
+                    tracing::warn!(error = %error, "the schema could not be brought up to date beside an instance that runs; trying again");
+                    tokio::time::sleep(MIGRATION_PAUSE * tries).await;
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_migrate(&self) -> Result<(), Error> {
         let migrations = MIGRATIONS.iter().map(|&(number, name, sqlite, postgres)| {
             let text = match self.kind() {
                 Kind::Sqlite => sqlite,
