@@ -82,6 +82,7 @@ const BY_MONTH: &str = " PARTITION BY RANGE (id)";
 fn is_only_for_postgres(statement: &str) -> bool {
     statement == "CREATE SCHEMA reporting"
         || statement.starts_with("LOCK TABLE ")
+        || statement.starts_with("SET LOCAL lock_timeout ")
         || statement.contains(" SET (fillfactor")
         || statement.contains(" PARTITION OF ")
         || statement.contains(" DROP CONSTRAINT ")

@@ -1,7 +1,9 @@
 -- Many instances over one database, moving house, and history by the month.
 
 -- Instances of the release before go on working meanwhile. In the order in which a deed takes them, so that nobody waits for
--- each other in a ring.
+-- each other in a ring. Whoever reads or writes queues behind a lock that is waited for: so it is not waited for long, and the
+-- migration is begun again.
+SET LOCAL lock_timeout = '5s';
 LOCK TABLE devices, events, custodies, looks, audit IN ACCESS EXCLUSIVE MODE;
 
 -- The installation as a whole: one row, written at the first start.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -150,6 +151,32 @@ async fn of_three_instances_that_meet_an_old_schema_one_brings_it_up_to_date_and
     println!("{} of 3 instances came up over an old schema", running.len());
 }
 
+/// A backup by `pg_dump`, or somebody's long query, reads the events while a new instance starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_has_to_wait_for_a_long_query_keeps_nobody_else_waiting_for_it() {
+    const QUERY: Duration = Duration::from_secs(9);
+    let Some(cluster) = Cluster::start().await else { return };
+    let site = Site::over(&cluster.create("long_query").await, 1, 1, "").await;
+    let url = cluster.url("long_query");
+    let mut aside = PgConnection::connect(&url).await.unwrap();
+    lay_down_postgres(&mut aside).await;
+    let mut long = PgConnection::connect(&url).await.unwrap();
+    long.execute("BEGIN; SELECT count(*) FROM events").await.unwrap();
+
+    let began = Instant::now();
+    let started = tokio::task::spawn_blocking(move || asking(&mut Command::new(PROGRAM), &site));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    aside.execute("SELECT count(*) FROM events").await.unwrap();
+    let answered = began.elapsed();
+    tokio::time::sleep(QUERY.saturating_sub(began.elapsed())).await;
+    long.execute("COMMIT").await.unwrap();
+    let ended = started.await.unwrap();
+
+    assert!(answered < QUERY, "a reader waited {answered:?}, for as long as the query took");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    println!("a reader was answered {answered:?} after the start, a query of {QUERY:?} held the migration up");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn starting_again_and_again_changes_nothing_and_calls_nobody() {
     let site = Site::new(1, "").await;
@@ -160,7 +187,7 @@ async fn starting_again_and_again_changes_nothing_and_calls_nobody() {
         let body = crate::program::event(1, user, site.sandbox.entra.now());
         assert_eq!(site.post(body).await.unwrap().0, 200);
     }
-    rounds::drain(&site, std::time::Duration::from_secs(30)).await;
+    rounds::drain(&site, Duration::from_secs(30)).await;
     running.kill();
     let before = Held::by_sqlite(&site.file()).await;
 
