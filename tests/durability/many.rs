@@ -14,7 +14,7 @@ use rand::RngExt as _;
 use crate::cluster::Cluster;
 use crate::ledger::Ledger;
 use crate::program::{Running, Site, signal};
-use crate::rounds::{self, AT_ONCE, Answered, EVENTS, Story, Told};
+use crate::rounds::{self, AT_ONCE, EVENTS, Story, Told};
 
 /// The longest quiet before the fault of a round.
 const QUIET_MS: u64 = 700;
@@ -173,7 +173,7 @@ async fn post(site: &Site, to: usize, body: String) -> Vec<Option<(u16, serde_js
 /// Whoever was not told yes comes again.
 fn hear(answers: Vec<Option<(u16, serde_json::Value)>>, body: String, story: &mut Story, told: &mut Told) {
     let answered: Vec<_> = answers.into_iter().map(|answer| told.hear(answer, &body)).collect();
-    if !answered.contains(&Answered::Yes) {
+    if !answered.iter().any(|answered| answered.is_acknowledged()) {
         story.waiting.push_back(body);
     }
 }

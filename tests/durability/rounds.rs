@@ -129,12 +129,21 @@ pub(crate) struct Told {
 /// How a post ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answered {
-    /// With 200.
+    /// With 200: it is written down now.
     Yes,
+    /// With 200: it was written down before, which needs no write.
+    Known,
     /// With 503: the sender comes again.
     NotNow,
     /// Not at all.
     Never,
+}
+
+impl Answered {
+    /// Whether the sender may forget the event.
+    pub(crate) fn is_acknowledged(self) -> bool {
+        matches!(self, Self::Yes | Self::Known)
+    }
 }
 
 impl Told {
@@ -144,8 +153,11 @@ impl Told {
         match answer {
             Some((200, answer)) => {
                 self.acknowledgements += 1;
-                self.duplicates += usize::from(answer["status"] == "duplicate");
                 self.acknowledged.insert(answer["event"].as_str().unwrap().parse().unwrap());
+                if answer["status"] == "duplicate" {
+                    self.duplicates += 1;
+                    return Answered::Known;
+                }
                 Answered::Yes
             }
             Some((503, _)) => {
