@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::engine::{on, padded, pieces, row};
+use super::engine::{on, padded, row, sheets};
 use super::{Error, Tx};
 
 row! {
@@ -110,31 +110,27 @@ pub async fn standings(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<StandingRow>, Er
 
 /// Adds accounts that nobody else added meanwhile.
 pub async fn add(tx: &mut Tx, accounts: &[AccountRow]) -> Result<(), Error> {
-    for piece in pieces(accounts) {
+    for sheet in sheets(accounts) {
         on!(tx, |c| {
-            QueryBuilder::new(format!("INSERT INTO accounts ({ACCOUNT_COLUMNS}) "))
-                .push_values(piece, |mut tuple, account| {
-                    tuple
-                        .push_bind(account.id)
-                        .push_bind(account.source.clone())
-                        .push_bind(account.uem_uuid.clone())
-                        .push_bind(account.uem_id.clone())
-                        .push_bind(account.user_name.clone())
-                        .push_bind(account.email.clone())
-                        .push_bind(account.standing.clone())
-                        .push_bind(account.person_id)
-                        .push_bind(account.rule.clone())
-                        .push_bind(account.why.clone())
-                        .push_bind(account.first_seen_at)
-                        .push_bind(account.decided_at)
-                        .push_bind(account.due_at)
-                        .push_bind(account.tries);
-                })
-                .push(" ON CONFLICT (id) DO NOTHING")
-                .build()
-                .execute(c)
-                .await
-                .map(drop)
+            let mut query = QueryBuilder::new(format!("INSERT INTO accounts ({ACCOUNT_COLUMNS}) "));
+            sheet.put(&mut query, |mut tuple, account| {
+                tuple
+                    .push_bind(account.id)
+                    .push_bind(account.source.clone())
+                    .push_bind(account.uem_uuid.clone())
+                    .push_bind(account.uem_id.clone())
+                    .push_bind(account.user_name.clone())
+                    .push_bind(account.email.clone())
+                    .push_bind(account.standing.clone())
+                    .push_bind(account.person_id)
+                    .push_bind(account.rule.clone())
+                    .push_bind(account.why.clone())
+                    .push_bind(account.first_seen_at)
+                    .push_bind(account.decided_at)
+                    .push_bind(account.due_at)
+                    .push_bind(account.tries);
+            });
+            query.push(" ON CONFLICT (id) DO NOTHING").build().execute(c).await.map(drop)
         })?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use sqlx::QueryBuilder;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::engine::{on, pieces};
+use super::engine::{on, sheets};
 use super::{Error, Tx};
 
 /// One entry.
@@ -31,24 +31,22 @@ pub struct Entry {
 
 /// Writes entries down.
 pub async fn write(tx: &mut Tx, entries: &[Entry]) -> Result<(), Error> {
-    for piece in pieces(entries) {
+    for sheet in sheets(entries) {
         on!(tx, |c| {
-            QueryBuilder::new("INSERT INTO audit (id, at, actor, action, device_id, person_id, subject, detail) ")
-                .push_values(piece, |mut tuple, entry| {
-                    tuple
-                        .push_bind(entry.id)
-                        .push_bind(entry.at)
-                        .push_bind(entry.actor.clone())
-                        .push_bind(entry.action)
-                        .push_bind(entry.device_id)
-                        .push_bind(entry.person_id)
-                        .push_bind(entry.subject)
-                        .push_bind(Json(entry.detail.clone()));
-                })
-                .build()
-                .execute(c)
-                .await
-                .map(drop)
+            let mut query =
+                QueryBuilder::new("INSERT INTO audit (id, at, actor, action, device_id, person_id, subject, detail) ");
+            sheet.put(&mut query, |mut tuple, entry| {
+                tuple
+                    .push_bind(entry.id)
+                    .push_bind(entry.at)
+                    .push_bind(entry.actor.clone())
+                    .push_bind(entry.action)
+                    .push_bind(entry.device_id)
+                    .push_bind(entry.person_id)
+                    .push_bind(entry.subject)
+                    .push_bind(Json(entry.detail.clone()));
+            });
+            query.build().execute(c).await.map(drop)
         })?;
     }
     Ok(())

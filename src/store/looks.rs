@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::engine::{on, pieces, row};
+use super::engine::{on, row, sheets};
 use super::{Error, Tx};
 
 row! {
@@ -44,24 +44,21 @@ pub async fn suspect(tx: &mut Tx, looks: &[LookRow]) -> Result<(), Error> {
 }
 
 async fn put(tx: &mut Tx, looks: &[LookRow], otherwise: &'static str) -> Result<(), Error> {
-    for piece in pieces(looks) {
+    for sheet in sheets(looks) {
         on!(tx, |c| {
-            QueryBuilder::new("INSERT INTO looks (device_id, source, settled, due_at, asked_at, tries, unlisted) ")
-                .push_values(piece, |mut tuple, look| {
-                    tuple
-                        .push_bind(look.device_id)
-                        .push_bind(look.source.clone())
-                        .push_bind(look.settled)
-                        .push_bind(look.due_at)
-                        .push_bind(look.asked_at)
-                        .push_bind(look.tries)
-                        .push_bind(look.unlisted);
-                })
-                .push(otherwise)
-                .build()
-                .execute(c)
-                .await
-                .map(drop)
+            let mut query =
+                QueryBuilder::new("INSERT INTO looks (device_id, source, settled, due_at, asked_at, tries, unlisted) ");
+            sheet.put(&mut query, |mut tuple, look| {
+                tuple
+                    .push_bind(look.device_id)
+                    .push_bind(look.source.clone())
+                    .push_bind(look.settled)
+                    .push_bind(look.due_at)
+                    .push_bind(look.asked_at)
+                    .push_bind(look.tries)
+                    .push_bind(look.unlisted);
+            });
+            query.push(otherwise).build().execute(c).await.map(drop)
         })?;
     }
     Ok(())

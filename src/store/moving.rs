@@ -15,7 +15,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, QueryBuilder, SqlSafeStr as _};
 use uuid::Uuid;
 
-use super::engine::{on, pieces};
+use super::engine::{on, sheets};
 use super::tables::{Of, Table};
 use super::{Error, Tx};
 
@@ -301,26 +301,23 @@ pub async fn rows_after(
 /// Writes rows that are not there yet.
 pub async fn insert(tx: &mut Tx, table: &Table, rows: &[AnyRow]) -> Result<(), Error> {
     let columns = column_list(table);
-    for piece in pieces(rows) {
+    for sheet in sheets(rows) {
         on!(tx, |c| {
-            QueryBuilder::new(format!("INSERT INTO {} ({columns}) ", table.name))
-                .push_values(piece, |mut tuple, row| {
-                    for cell in &row.0 {
-                        match cell {
-                            Cell::Text(value) => tuple.push_bind(value.clone()),
-                            Cell::Uuid(value) => tuple.push_bind(*value),
-                            Cell::Time(value) => tuple.push_bind(*value),
-                            Cell::Int(value) => tuple.push_bind(*value),
-                            Cell::Flag(value) => tuple.push_bind(*value),
-                            Cell::Json(value) => tuple.push_bind(value.clone()),
-                            Cell::Bytes(value) => tuple.push_bind(value.clone()),
-                        };
-                    }
-                })
-                .build()
-                .execute(c)
-                .await
-                .map(drop)
+            let mut query = QueryBuilder::new(format!("INSERT INTO {} ({columns}) ", table.name));
+            sheet.put(&mut query, |mut tuple, row| {
+                for cell in &row.0 {
+                    match cell {
+                        Cell::Text(value) => tuple.push_bind(value.clone()),
+                        Cell::Uuid(value) => tuple.push_bind(*value),
+                        Cell::Time(value) => tuple.push_bind(*value),
+                        Cell::Int(value) => tuple.push_bind(*value),
+                        Cell::Flag(value) => tuple.push_bind(*value),
+                        Cell::Json(value) => tuple.push_bind(value.clone()),
+                        Cell::Bytes(value) => tuple.push_bind(value.clone()),
+                    };
+                }
+            });
+            query.build().execute(c).await.map(drop)
         })?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use sqlx::QueryBuilder;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::engine::{on, padded, pieces, row};
+use super::engine::{on, padded, row, sheets};
 use super::snapshot::Snapshot;
 use super::{Error, Tx};
 
@@ -174,21 +174,17 @@ pub async fn keys(tx: &mut Tx, values: &[String]) -> Result<Vec<DeviceKey>, Erro
 
 /// Adds names; a name that is taken stays with the device that has it.
 pub async fn add_keys(tx: &mut Tx, keys: &[DeviceKey]) -> Result<(), Error> {
-    for piece in pieces(keys) {
+    for sheet in sheets(keys) {
         on!(tx, |c| {
-            QueryBuilder::new("INSERT INTO device_keys (kind, scope, value, device_id) ")
-                .push_values(piece, |mut tuple, key| {
-                    tuple
-                        .push_bind(key.kind.clone())
-                        .push_bind(key.scope.clone())
-                        .push_bind(key.value.clone())
-                        .push_bind(key.device_id);
-                })
-                .push(" ON CONFLICT (kind, scope, value) DO NOTHING")
-                .build()
-                .execute(c)
-                .await
-                .map(drop)
+            let mut query = QueryBuilder::new("INSERT INTO device_keys (kind, scope, value, device_id) ");
+            sheet.put(&mut query, |mut tuple, key| {
+                tuple
+                    .push_bind(key.kind.clone())
+                    .push_bind(key.scope.clone())
+                    .push_bind(key.value.clone())
+                    .push_bind(key.device_id);
+            });
+            query.push(" ON CONFLICT (kind, scope, value) DO NOTHING").build().execute(c).await.map(drop)
         })?;
     }
     Ok(())
@@ -236,14 +232,14 @@ pub async fn save_devices(tx: &mut Tx, devices: &[DeviceRow]) -> Result<(), Erro
 
 /// Writes down where the folds of devices have come to, of rows that are locked and of which nothing else has changed.
 pub async fn move_heads(tx: &mut Tx, devices: &[DeviceRow]) -> Result<(), Error> {
-    for piece in pieces(devices) {
+    for sheet in sheets(devices) {
         on!(tx, |c| {
-            QueryBuilder::new(
+            let mut query = QueryBuilder::new(
                 "UPDATE devices SET state = v.column2, holder_person = v.column3, holder_account = v.column4, \
                  undecided = v.column5, since = v.column6, last_event_at = v.column7, head = v.column8, \
                  version = v.column9 FROM (",
-            )
-            .push_values(piece, |mut tuple, device| {
+            );
+            sheet.put(&mut query, |mut tuple, device| {
                 tuple
                     .push_bind(device.id)
                     .push_bind(device.state.as_str())
@@ -254,49 +250,41 @@ pub async fn move_heads(tx: &mut Tx, devices: &[DeviceRow]) -> Result<(), Error>
                     .push_bind(device.last_event_at)
                     .push_bind(&device.head)
                     .push_bind(device.version);
-            })
-            .push(") AS v WHERE devices.id = v.column1")
-            .build()
-            .execute(c)
-            .await
-            .map(drop)
+            });
+            query.push(") AS v WHERE devices.id = v.column1").build().execute(c).await.map(drop)
         })?;
     }
     Ok(())
 }
 
 async fn put_devices(tx: &mut Tx, devices: &[DeviceRow], otherwise: &'static str) -> Result<(), Error> {
-    for piece in pieces(devices) {
+    for sheet in sheets(devices) {
         on!(tx, |c| {
-            QueryBuilder::new(format!("INSERT INTO devices ({DEVICE_COLUMNS}) "))
-                .push_values(piece, |mut tuple, device| {
-                    tuple
-                        .push_bind(device.id)
-                        .push_bind(device.source.clone())
-                        .push_bind(device.serial.clone())
-                        .push_bind(device.udid.clone())
-                        .push_bind(device.uem_id.clone())
-                        .push_bind(device.uem_uuid.clone())
-                        .push_bind(device.name.clone())
-                        .push_bind(device.asset_number.clone())
-                        .push_bind(device.site.clone())
-                        .push_bind(device.state.clone())
-                        .push_bind(device.holder_person)
-                        .push_bind(device.holder_account)
-                        .push_bind(device.undecided)
-                        .push_bind(device.since)
-                        .push_bind(device.last_event_at)
-                        .push_bind(device.head.clone())
-                        .push_bind(device.base.clone())
-                        .push_bind(device.base_at)
-                        .push_bind(device.confirmed_at)
-                        .push_bind(device.version);
-                })
-                .push(otherwise)
-                .build()
-                .execute(c)
-                .await
-                .map(drop)
+            let mut query = QueryBuilder::new(format!("INSERT INTO devices ({DEVICE_COLUMNS}) "));
+            sheet.put(&mut query, |mut tuple, device| {
+                tuple
+                    .push_bind(device.id)
+                    .push_bind(device.source.clone())
+                    .push_bind(device.serial.clone())
+                    .push_bind(device.udid.clone())
+                    .push_bind(device.uem_id.clone())
+                    .push_bind(device.uem_uuid.clone())
+                    .push_bind(device.name.clone())
+                    .push_bind(device.asset_number.clone())
+                    .push_bind(device.site.clone())
+                    .push_bind(device.state.clone())
+                    .push_bind(device.holder_person)
+                    .push_bind(device.holder_account)
+                    .push_bind(device.undecided)
+                    .push_bind(device.since)
+                    .push_bind(device.last_event_at)
+                    .push_bind(device.head.clone())
+                    .push_bind(device.base.clone())
+                    .push_bind(device.base_at)
+                    .push_bind(device.confirmed_at)
+                    .push_bind(device.version);
+            });
+            query.push(otherwise).build().execute(c).await.map(drop)
         })?;
     }
     Ok(())
@@ -320,13 +308,13 @@ pub async fn known_events(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Error>
 /// Writes events down. Says how many of them are new: fewer than all if somebody else wrote one down meanwhile.
 pub async fn add_events(tx: &mut Tx, events: Vec<EventRow>) -> Result<usize, Error> {
     let mut added = 0;
-    for piece in pieces(&events) {
+    for sheet in sheets(&events) {
         added += on!(tx, |c| {
-            QueryBuilder::new(
+            let mut query = QueryBuilder::new(
                 "INSERT INTO events (id, device_id, source, class, kind, label, what, how, account_id, occurred_at, at, \
                  received_at, disposition, oddity, content_type, raw) ",
-            )
-            .push_values(piece, |mut tuple, event| {
+            );
+            sheet.put(&mut query, |mut tuple, event| {
                 tuple
                     .push_bind(event.id)
                     .push_bind(event.device_id)
@@ -344,12 +332,8 @@ pub async fn add_events(tx: &mut Tx, events: Vec<EventRow>) -> Result<usize, Err
                     .push_bind(event.oddity.clone())
                     .push_bind(event.content_type.clone())
                     .push_bind(event.raw.clone());
-            })
-            .push(" ON CONFLICT (id) DO NOTHING")
-            .build()
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected())
+            });
+            query.push(" ON CONFLICT (id) DO NOTHING").build().execute(c).await.map(|done| done.rows_affected())
         })?;
     }
     Ok(usize::try_from(added).unwrap_or(usize::MAX))
@@ -385,23 +369,24 @@ const CUSTODY_COLUMNS: &str =
 
 /// Writes custodies as they are now.
 pub async fn save_custodies(tx: &mut Tx, custodies: &[CustodyRow]) -> Result<(), Error> {
-    for piece in pieces(custodies) {
+    for sheet in sheets(custodies) {
         on!(tx, |c| {
-            QueryBuilder::new(format!("INSERT INTO custodies ({CUSTODY_COLUMNS}) "))
-                .push_values(piece, |mut tuple, custody| {
-                    tuple
-                        .push_bind(custody.id)
-                        .push_bind(custody.device_id)
-                        .push_bind(custody.holder.clone())
-                        .push_bind(custody.person_id)
-                        .push_bind(custody.account_id)
-                        .push_bind(custody.started_at)
-                        .push_bind(custody.started.clone())
-                        .push_bind(custody.ended_at)
-                        .push_bind(custody.ended.clone())
-                        .push_bind(custody.ended_by)
-                        .push_bind(custody.departure.clone());
-                })
+            let mut query = QueryBuilder::new(format!("INSERT INTO custodies ({CUSTODY_COLUMNS}) "));
+            sheet.put(&mut query, |mut tuple, custody| {
+                tuple
+                    .push_bind(custody.id)
+                    .push_bind(custody.device_id)
+                    .push_bind(custody.holder.clone())
+                    .push_bind(custody.person_id)
+                    .push_bind(custody.account_id)
+                    .push_bind(custody.started_at)
+                    .push_bind(custody.started.clone())
+                    .push_bind(custody.ended_at)
+                    .push_bind(custody.ended.clone())
+                    .push_bind(custody.ended_by)
+                    .push_bind(custody.departure.clone());
+            });
+            query
                 .push(
                     " ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, person_id = excluded.person_id, \
                  account_id = excluded.account_id, started_at = excluded.started_at, started = excluded.started, \
@@ -420,24 +405,25 @@ pub async fn save_custodies(tx: &mut Tx, custodies: &[CustodyRow]) -> Result<(),
 /// Writes down that custodies have ended; nothing else about them has changed. Says how many there were.
 pub async fn end_custodies(tx: &mut Tx, ended: &[CustodyRow]) -> Result<usize, Error> {
     let mut found = 0;
-    for piece in pieces(ended) {
+    for sheet in sheets(ended) {
         found += on!(tx, |c| {
-            QueryBuilder::new(
+            let mut query = QueryBuilder::new(
                 "UPDATE custodies SET ended_at = v.column2, ended = v.column3, ended_by = v.column4, departure = v.column5 FROM (",
-            )
-            .push_values(piece, |mut tuple, custody| {
+            );
+            sheet.put(&mut query, |mut tuple, custody| {
                 tuple
                     .push_bind(custody.id)
                     .push_bind(custody.ended_at)
                     .push_bind(custody.ended.as_deref())
                     .push_bind(custody.ended_by)
                     .push_bind(custody.departure.as_deref());
-            })
-            .push(") AS v WHERE custodies.id = v.column1")
-            .build()
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected())
+            });
+            query
+                .push(") AS v WHERE custodies.id = v.column1")
+                .build()
+                .execute(c)
+                .await
+                .map(|done| done.rows_affected())
         })?;
     }
     Ok(usize::try_from(found).unwrap_or(usize::MAX))

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::engine::{on, pieces, row};
+use super::engine::{on, row, sheets};
 use super::{Error, Tx};
 
 row! {
@@ -70,42 +70,38 @@ const COLUMNS: &str = "id, device_id, custody_id, person_id, account_id, reason,
 
 /// Writes down what is owed; what is owed already stays as it is.
 pub async fn owe(tx: &mut Tx, revocations: &[RevocationRow]) -> Result<(), Error> {
-    for piece in pieces(revocations) {
+    for sheet in sheets(revocations) {
         on!(tx, |c| {
-            QueryBuilder::new(format!("INSERT INTO revocations ({COLUMNS}) "))
-                .push_values(piece, |mut tuple, owed| {
-                    tuple
-                        .push_bind(owed.id)
-                        .push_bind(owed.device_id)
-                        .push_bind(owed.custody_id)
-                        .push_bind(owed.person_id)
-                        .push_bind(owed.account_id)
-                        .push_bind(owed.reason.clone())
-                        .push_bind(owed.state.clone())
-                        .push_bind(owed.why.clone())
-                        .push_bind(owed.note.clone())
-                        .push_bind(owed.departed_at)
-                        .push_bind(owed.departed_by)
-                        .push_bind(owed.because)
-                        .push_bind(owed.exposed_from)
-                        .push_bind(owed.owed_at)
-                        .push_bind(owed.urgency)
-                        .push_bind(owed.due_at)
-                        .push_bind(owed.failed)
-                        .push_bind(owed.unfound)
-                        .push_bind(owed.blind)
-                        .push_bind(owed.attempt_id)
-                        .push_bind(owed.covered_by)
-                        .push_bind(owed.accepted_at)
-                        .push_bind(owed.verified_at)
-                        .push_bind(owed.closed_at)
-                        .push_bind(owed.version);
-                })
-                .push(" ON CONFLICT (id) DO NOTHING")
-                .build()
-                .execute(c)
-                .await
-                .map(drop)
+            let mut query = QueryBuilder::new(format!("INSERT INTO revocations ({COLUMNS}) "));
+            sheet.put(&mut query, |mut tuple, owed| {
+                tuple
+                    .push_bind(owed.id)
+                    .push_bind(owed.device_id)
+                    .push_bind(owed.custody_id)
+                    .push_bind(owed.person_id)
+                    .push_bind(owed.account_id)
+                    .push_bind(owed.reason.clone())
+                    .push_bind(owed.state.clone())
+                    .push_bind(owed.why.clone())
+                    .push_bind(owed.note.clone())
+                    .push_bind(owed.departed_at)
+                    .push_bind(owed.departed_by)
+                    .push_bind(owed.because)
+                    .push_bind(owed.exposed_from)
+                    .push_bind(owed.owed_at)
+                    .push_bind(owed.urgency)
+                    .push_bind(owed.due_at)
+                    .push_bind(owed.failed)
+                    .push_bind(owed.unfound)
+                    .push_bind(owed.blind)
+                    .push_bind(owed.attempt_id)
+                    .push_bind(owed.covered_by)
+                    .push_bind(owed.accepted_at)
+                    .push_bind(owed.verified_at)
+                    .push_bind(owed.closed_at)
+                    .push_bind(owed.version);
+            });
+            query.push(" ON CONFLICT (id) DO NOTHING").build().execute(c).await.map(drop)
         })?;
     }
     Ok(())

@@ -21,7 +21,11 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres, SqlSafeStr as _, Sqlite, SqliteConnection, Transaction};
+use sqlx::query_builder::Separated;
+use sqlx::{
+    Database, Encode, PgConnection, Postgres, QueryBuilder, SqlSafeStr as _, Sqlite, SqliteConnection, Transaction,
+    Type,
+};
 
 use crate::store::Error;
 use postgres::Servers;
@@ -30,11 +34,11 @@ use postgres::Servers;
 /// more, groups become smaller and wait for each other's devices.
 const POSTGRES_WRITERS: usize = 3;
 
-/// How many prepared statements a connection keeps. Each statement for many rows comes in the sizes of [`pieces`].
-const STATEMENTS: usize = 256;
+/// How many prepared statements a connection keeps. Each statement for many rows comes in up to 28 texts (see [`Sheet`]).
+const STATEMENTS: usize = 512;
 
 /// The most rows that one statement writes. With 25 columns that is below what either engine binds.
-const PIECE: usize = 256;
+const SHEET: usize = 256;
 
 /// How much longer than the server's own limit we wait for a statement before the connection counts as lost.
 const BEYOND_THE_SERVER: Duration = Duration::from_secs(5);
@@ -412,17 +416,43 @@ impl Db {
     }
 }
 
-/// Cuts rows into pieces whose lengths are powers of two.
+/// The rows of one statement that writes many.
 ///
-/// A statement for many rows has one text per number of rows, and preparing a long text takes longer than running it; of
-/// these lengths there are so few that every statement stays prepared.
-pub(crate) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let length = 1_usize << rows.len().min(PIECE).checked_ilog2()?;
-        let (piece, rest) = rows.split_at(length);
-        rows = rest;
-        Some(piece)
-    })
+/// A statement for many rows has one text per number of rows, and preparing a long text takes longer than running it. So rows
+/// are filled up to one of a few numbers, with repeats of the last one that the statement leaves out again by its `LIMIT`: each
+/// table costs one trip to the database for a whole commit group, by a statement that stays prepared.
+pub(crate) struct Sheet<'a, T>(&'a [T]);
+
+/// Cuts rows into as few sheets as can be.
+pub(crate) fn sheets<T>(rows: &[T]) -> impl Iterator<Item = Sheet<'_, T>> {
+    rows.chunks(SHEET).map(Sheet)
+}
+
+impl<T> Sheet<'_, T> {
+    /// Adds the rows to a statement, as something that can be selected from or inserted.
+    pub(crate) fn put<DB, F>(&self, query: &mut QueryBuilder<DB>, tuple: F)
+    where
+        DB: Database,
+        F: FnMut(Separated<'_, DB, &'static str>, &T),
+        i64: for<'t> Encode<'t, DB> + Type<DB>,
+    {
+        let (rows, places) = (self.0, places(self.0.len()));
+        if rows.len() == places {
+            query.push_values(rows, tuple);
+            return;
+        }
+        let filled = rows.iter().chain(rows.last().into_iter().cycle()).take(places);
+        // Of a bare placeholder SQLite would plan the statement anew for each number.
+        query.push("SELECT * FROM (").push_values(filled, tuple).push(") AS filled LIMIT 0 + ");
+        query.push_bind(i64::try_from(rows.len()).unwrap_or(i64::MAX));
+    }
+}
+
+/// The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, …: at most half as many again.
+fn places(rows: usize) -> usize {
+    let above = rows.next_power_of_two();
+    let between = above / 4 * 3;
+    if rows <= between { between } else { above }
 }
 
 /// The values for a list that something is looked for in, the last one repeated until their number is a power of two: for
@@ -437,13 +467,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_cut_into_few_sizes_and_none_is_lost() {
+    fn rows_are_filled_up_to_few_sizes_and_none_is_lost() {
         let rows: Vec<_> = (0..300).collect();
-        let lengths: Vec<_> = pieces(&rows).map(<[_]>::len).collect();
+        let lengths: Vec<_> = sheets(&rows).map(|sheet| sheet.0.len()).collect();
 
-        assert_eq!(lengths, [256, 32, 8, 4]);
-        assert!(pieces(&rows).flatten().eq(&rows));
-        assert_eq!(pieces::<u8>(&[]).count(), 0);
+        assert_eq!(lengths, [256, 44]);
+        assert_eq!([0, 1, 2, 3, 4, 5, 7, 9, 13, 17].map(places), [0, 1, 2, 3, 4, 6, 8, 12, 16, 24]);
+        let sizes: std::collections::BTreeSet<_> = (1..=SHEET).map(places).collect();
+        assert_eq!(sizes.len(), 16);
+    }
+
+    #[test]
+    fn a_sheet_has_one_text_for_several_numbers_of_rows() {
+        let text = |rows: &[i64]| {
+            let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO numbers ");
+            for sheet in sheets(rows) {
+                sheet.put(&mut query, |mut tuple, row| {
+                    tuple.push_bind(*row);
+                });
+            }
+            query.into_string()
+        };
+        let six = "VALUES (?), (?), (?), (?), (?), (?)";
+
+        assert_eq!(text(&[1, 2, 3, 4, 5, 6]), format!("INSERT INTO numbers {six}"));
+        assert_eq!(text(&[1, 2, 3, 4, 5]), format!("INSERT INTO numbers SELECT * FROM ({six}) AS filled LIMIT 0 + ?"));
     }
 
     #[test]

@@ -62,6 +62,8 @@ impl File {
             .busy_timeout(BUSY)
             .pragma("cache_size", WRITER_CACHE)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            // A statement for many rows keeps what it would need to be undone alone; that need not go into a file.
+            .pragma("temp_store", "memory")
             .statement_cache_capacity(STATEMENTS)
             .row_buffer_size(ROWS_WAITING)
             .optimize_on_close(true, None);
