@@ -131,6 +131,10 @@ CREATE INDEX audit_by_person ON audit (person_id, at, id) WHERE person_id IS NOT
 -- What was folded while its account was being decided elsewhere is found by this.
 CREATE INDEX custodies_unknown ON custodies (account_id, started_at) WHERE holder = 'unknown' AND account_id IS NOT NULL;
 
+-- A custody that lasted for more than a day may reach into a moment long after it began: those few are found by themselves.
+CREATE INDEX custodies_long_by_person ON custodies (person_id, started_at, id)
+    WHERE person_id IS NOT NULL AND ended_at - started_at > INTERVAL '1 day';
+
 -- What is open now is found by the device that has it: the index over all custodies changed with every hand-over, and kept
 -- the row that ends from being rewritten in its place.
 DROP INDEX custodies_open_by_person;

@@ -59,5 +59,9 @@ ALTER TABLE looks ADD COLUMN unlisted INTEGER NOT NULL DEFAULT FALSE;
 -- What was folded while its account was being decided elsewhere is found by this.
 CREATE INDEX custodies_unknown ON custodies (account_id, started_at) WHERE holder = 'unknown' AND account_id IS NOT NULL;
 
+-- A custody that lasted for more than a day may reach into a moment long after it began: those few are found by themselves.
+CREATE INDEX custodies_long_by_person ON custodies (person_id, started_at, id)
+    WHERE person_id IS NOT NULL AND julianday(ended_at) - julianday(started_at) > 1.0;
+
 -- What is open now is found by the device that has it: the index over all custodies changed with every hand-over.
 DROP INDEX custodies_open_by_person;

@@ -9,6 +9,7 @@ mod api;
 mod models;
 mod openapi;
 mod plans;
+mod reach;
 mod serve;
 mod tokens;
 mod ward;

@@ -72,6 +72,8 @@ async fn a_question_about_the_past_walks_an_index(#[values(Kind::Sqlite, Kind::P
 
     for (index, plan) in plans {
         assert!(plan.contains(index), "it does not walk {index}:\n{plan}");
-        assert!(!plan.contains("Seq Scan on custodies") && !plan.contains("SCAN s\n"), "it reads everything:\n{plan}");
+        let all = plan.contains("Seq Scan on custodies") || plan.contains("SCAN x\n");
+        let all = all || (plan.contains("SCAN s\n") && !plan.contains("CO-ROUTINE s\n"));
+        assert!(!all, "it reads everything:\n{plan}");
     }
 }

@@ -3,7 +3,7 @@
 //! A stretch in the rack has a row beside the custodies, so that [`at`] is one look-up in `custodies_by_device`: the newest
 //! stretch that had begun by then. Lists of custodies leave the rack out.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 use utoipa::ToSchema;
@@ -140,7 +140,7 @@ impl From<CustodyRow> for Custody {
 
 /// The page is cut out first, so that everything beside it is looked up for the page alone.
 macro_rules! custody {
-    ($which:literal) => {
+    ($($which:tt)+) => {
         concat!(
             "SELECT c.id, COALESCE(d.serial, d.udid, d.uem_uuid, d.uem_id) AS device, c.device_id, c.holder,
                 p.upn, p.object_id, COALESCE(a.user_name, a.email, a.uem_id, a.uem_uuid) AS account, a.standing,
@@ -153,8 +153,8 @@ macro_rules! custody {
                     (SELECT x.id FROM custodies x
                      WHERE x.device_id = s.device_id AND (x.started_at, x.id) > (s.started_at, s.id) AND x.holder <> 'pool'
                      ORDER BY x.started_at, x.id LIMIT 1) AS next_id
-                FROM custodies s ",
-            $which,
+                FROM ",
+            $($which)+,
             ") c
              JOIN devices d ON d.id = c.device_id
              LEFT JOIN people p ON p.id = c.person_id
@@ -171,7 +171,7 @@ macro_rules! custody {
 /// The stretches of a device follow one another, so that none older than the one at the span's beginning can reach into it:
 /// there the walk ends, however long the history before it is.
 const OF_DEVICE: &str = custody!(
-    "WHERE s.device_id = $1 AND (s.started_at, s.id) < ($2, $3) AND s.holder <> 'pool'
+    "custodies s WHERE s.device_id = $1 AND (s.started_at, s.id) < ($2, $3) AND s.holder <> 'pool'
         AND s.started_at >= COALESCE((SELECT x.started_at FROM custodies x WHERE x.device_id = $1 AND x.started_at <= $4
             ORDER BY x.started_at DESC LIMIT 1), $4)
         AND (s.ended_at IS NULL OR s.ended_at > $4) AND s.started_at < $5
@@ -183,35 +183,9 @@ const OF_DEVICE: &str = custody!(
 /// # Errors
 /// [`Error::Cursor`], or when the database fails.
 pub async fn of_device(tx: &mut Tx, device: Uuid, span: Span, paging: &Paging) -> Result<Page<Custody>, Error> {
-    overlapping(tx, OF_DEVICE, device, span, paging).await
-}
-
-const OF_PERSON: &str = custody!(
-    "WHERE s.person_id = $1 AND (s.started_at, s.id) < ($2, $3)
-        AND (s.ended_at IS NULL OR s.ended_at > $4) AND s.started_at < $5
-     ORDER BY s.started_at DESC, s.id DESC LIMIT $6"
-);
-
-/// The custodies of a person that overlap a span, newest first.
-///
-/// # Errors
-/// [`Error::Cursor`], or when the database fails.
-pub async fn of_person(tx: &mut Tx, person: Uuid, span: Span, paging: &Paging) -> Result<Page<Custody>, Error> {
-    overlapping(tx, OF_PERSON, person, span, paging).await
-}
-
-async fn overlapping(
-    tx: &mut Tx,
-    statement: &'static str,
-    whose: Uuid,
-    span: Span,
-    paging: &Paging,
-) -> Result<Page<Custody>, Error> {
-    let (place, id) = paging.older_than("custodies")?;
-    // Where the span ends first, it is the better place to begin from.
-    let (place, id) = if span.to() < place { (span.to(), Uuid::nil()) } else { (place, id) };
-    let rows = on!(tx, |c| sqlx::query_as::<_, CustodyRow>(statement)
-        .bind(whose)
+    let (place, id) = begin_from(span, paging)?;
+    let rows = on!(tx, |c| sqlx::query_as::<_, CustodyRow>(OF_DEVICE)
+        .bind(device)
         .bind(place)
         .bind(id)
         .bind(span.from())
@@ -219,12 +193,86 @@ async fn overlapping(
         .bind(paging.rows())
         .fetch_all(c)
         .await)?;
+    Ok(page(rows, paging))
+}
+
+/// A person may have several devices at once, so that a custody of long ago may reach into any span. Three walks find those
+/// that do, and each is short: of custodies that lasted a day at most, those that began no earlier than a day before the span
+/// (`$7`); of the few that lasted longer, all before that; and what the person has now.
+macro_rules! of_person {
+    ($lasted_long:literal) => {
+        custody!(
+            "(SELECT * FROM (
+                SELECT * FROM (SELECT x.* FROM custodies x
+                    WHERE x.person_id = $1 AND (x.started_at, x.id) < ($2, $3) AND x.started_at < $5
+                        AND x.started_at > $7 AND x.ended_at > $4
+                    ORDER BY x.started_at DESC, x.id DESC LIMIT $6) AS late
+                UNION ALL
+                SELECT * FROM (SELECT x.* FROM custodies x
+                    WHERE x.person_id = $1 AND (x.started_at, x.id) < ($2, $3) AND x.started_at < $5
+                        AND x.started_at <= $7 AND x.ended_at > $4 AND ",
+            $lasted_long,
+            "       ORDER BY x.started_at DESC, x.id DESC LIMIT $6) AS long
+                UNION ALL
+                SELECT * FROM (SELECT x.* FROM devices d JOIN custodies x ON x.device_id = d.id AND x.started_at = d.since
+                    WHERE d.holder_person = $1 AND x.person_id = $1 AND x.ended_at IS NULL
+                        AND (x.started_at, x.id) < ($2, $3) AND x.started_at < $5
+                    ORDER BY x.started_at DESC, x.id DESC LIMIT $6) AS lasting
+             ) AS found ORDER BY found.started_at DESC, found.id DESC LIMIT $6) s
+             ORDER BY s.started_at DESC, s.id DESC"
+        )
+    };
+}
+
+const OF_PERSON_SQLITE: &str = of_person!("julianday(x.ended_at) - julianday(x.started_at) > 1.0");
+const OF_PERSON_POSTGRES: &str = of_person!("x.ended_at - x.started_at > INTERVAL '1 day'");
+
+/// How much earlier than a span a custody may begin and still be looked for among all others: the day that the index of the
+/// long ones begins with, and a second for the milliseconds in which SQLite counts days.
+const A_DAY: TimeDelta = TimeDelta::seconds(86_401);
+
+fn of_person_text(tx: &Tx) -> &'static str {
+    tx.either(OF_PERSON_SQLITE, OF_PERSON_POSTGRES)
+}
+
+/// The moment before which only long custodies reach into what begins at `from`.
+fn reach(from: DateTime<Utc>) -> DateTime<Utc> {
+    kept(from.checked_sub_signed(A_DAY).unwrap_or(from))
+}
+
+/// The custodies of a person that overlap a span, newest first.
+///
+/// # Errors
+/// [`Error::Cursor`], or when the database fails.
+pub async fn of_person(tx: &mut Tx, person: Uuid, span: Span, paging: &Paging) -> Result<Page<Custody>, Error> {
+    let (place, id) = begin_from(span, paging)?;
+    let statement = of_person_text(tx);
+    let rows = on!(tx, |c| sqlx::query_as::<_, CustodyRow>(statement)
+        .bind(person)
+        .bind(place)
+        .bind(id)
+        .bind(span.from())
+        .bind(span.to())
+        .bind(paging.rows())
+        .bind(reach(span.from()))
+        .fetch_all(c)
+        .await)?;
+    Ok(page(rows, paging))
+}
+
+/// Where a page of a span begins: where the span ends first, that is the better place.
+fn begin_from(span: Span, paging: &Paging) -> Result<(DateTime<Utc>, Uuid), Error> {
+    let (place, id) = paging.older_than("custodies")?;
+    Ok(if span.to() < place { (span.to(), Uuid::nil()) } else { (place, id) })
+}
+
+fn page(rows: Vec<CustodyRow>, paging: &Paging) -> Page<Custody> {
     let page = paging.page("custodies", rows, |row| (row.started_at.timestamp_micros(), row.id));
-    Ok(Page { items: page.items.into_iter().map(Custody::from).collect(), next: page.next })
+    Page { items: page.items.into_iter().map(Custody::from).collect(), next: page.next }
 }
 
 const STRETCHES: &str = custody!(
-    "WHERE s.device_id = $1 AND s.started_at <= $2 AND (s.started_at < $2 OR $3 OR s.id < $4)
+    "custodies s WHERE s.device_id = $1 AND s.started_at <= $2 AND (s.started_at < $2 OR $3 OR s.id < $4)
      ORDER BY s.started_at DESC, s.id DESC LIMIT $5"
 );
 
@@ -248,12 +296,12 @@ pub(super) async fn stretches(
 }
 
 const AT: &str = custody!(
-    "WHERE s.device_id = $1 AND s.started_at <= $2
+    "custodies s WHERE s.device_id = $1 AND s.started_at <= $2
      ORDER BY s.started_at DESC, s.id DESC LIMIT 1"
 );
 
 const BEFORE: &str = custody!(
-    "WHERE s.device_id = $1 AND (s.started_at, s.id) < ($2, $3) AND s.holder <> 'pool'
+    "custodies s WHERE s.device_id = $1 AND (s.started_at, s.id) < ($2, $3) AND s.holder <> 'pool'
      ORDER BY s.started_at DESC, s.id DESC LIMIT 1"
 );
 
@@ -320,30 +368,43 @@ pub async fn plans(
     device: Uuid,
     person: Uuid,
     at: DateTime<Utc>,
-) -> Result<[(&'static str, String); 3], Error> {
+) -> Result<[(&'static str, String); 4], Error> {
     let (at, end) = (kept(at), super::END_OF_TIME);
     let column = tx.either("detail", "QUERY PLAN");
     let ask = |statement: &str| AssertSqlSafe(format!("{}{statement}", tx.either("EXPLAIN QUERY PLAN ", "EXPLAIN ")));
-    let (who_then, of_device, of_person) = (ask(AT), ask(OF_DEVICE), ask(OF_PERSON));
+    let (who_then, of_device, of_person) = (ask(AT), ask(OF_DEVICE), ask(of_person_text(tx)));
     let who_then = on!(tx, |c| told(sqlx::query(who_then).bind(device).bind(at).fetch_all(c).await, column))?;
-    let mut lists = Vec::new();
-    for (statement, whose) in [(of_device, device), (of_person, person)] {
-        lists.push(on!(tx, |c| told(
-            sqlx::query(statement)
-                .bind(whose)
-                .bind(end)
-                .bind(Uuid::max())
-                .bind(at)
-                .bind(end)
-                .bind(50_i64)
-                .fetch_all(c)
-                .await,
-            column
-        ))?);
-    }
-    let of_person = lists.pop().unwrap_or_default();
-    let of_device = lists.pop().unwrap_or_default();
-    Ok([("custodies_by_device", who_then), ("custodies_by_device", of_device), ("custodies_by_person", of_person)])
+    let of_device = on!(tx, |c| told(
+        sqlx::query(of_device)
+            .bind(device)
+            .bind(end)
+            .bind(Uuid::max())
+            .bind(at)
+            .bind(end)
+            .bind(50_i64)
+            .fetch_all(c)
+            .await,
+        column
+    ))?;
+    let of_person = on!(tx, |c| told(
+        sqlx::query(of_person)
+            .bind(person)
+            .bind(end)
+            .bind(Uuid::max())
+            .bind(at)
+            .bind(end)
+            .bind(50_i64)
+            .bind(reach(at))
+            .fetch_all(c)
+            .await,
+        column
+    ))?;
+    Ok([
+        ("custodies_by_device", who_then),
+        ("custodies_by_device", of_device),
+        ("custodies_by_person", of_person.clone()),
+        ("custodies_long_by_person", of_person),
+    ])
 }
 
 fn told<R>(rows: Result<Vec<R>, sqlx::Error>, column: &'static str) -> Result<String, sqlx::Error>
