@@ -89,6 +89,7 @@ pub(crate) async fn measure(size: Size, ground: &Ground, report: &mut Report) ->
                 );
             }
         }
+        many.tallied(report, ground).await?;
         many.clear().await?;
     }
     few.clear().await
@@ -149,6 +150,27 @@ impl Past {
             &format!("{}: {} custodies and their revocations", ground.name(), self.custodies),
             &format!("{bytes} bytes each, every question walks its index"),
             "—",
+            None,
+            "—",
+        );
+        Ok(())
+    }
+
+    /// How long it takes to say how many revocations are in each state: the first time, and from then on.
+    async fn tallied(&self, report: &mut Report, ground: &Ground) -> anyhow::Result<()> {
+        let mut asked = Vec::new();
+        for _ in 0..101 {
+            let started = Instant::now();
+            let tallies = self.store.finished().and_unfinished(&mut self.store.read().await?).await?;
+            asked.push(started.elapsed());
+            let all: i64 = tallies.iter().map(|tally| tally.many).sum();
+            anyhow::ensure!(u64::try_from(all)? == self.custodies, "{all} revocations were counted");
+        }
+        let first = asked.remove(0);
+        report.line(
+            &format!("{}: how many revocations are in each state, {} of them", ground.name(), self.custodies),
+            &Spread::of(asked).to_string(),
+            &format!("{} ms when they are counted", first.as_millis()),
             None,
             "—",
         );

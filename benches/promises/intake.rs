@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use handover::store::Tx;
+use handover::store::Store;
 
 use crate::client::Client;
 use crate::fleet::{DEVICES, Fleet, assemble, service};
@@ -38,7 +38,7 @@ async fn level(connections: u64, span: Duration, ground: &Ground, report: &mut R
     let answered = post(&[service.intake], fleet, connections, started + span).await?;
     let (count, took) = (answered.len(), started.elapsed());
     let groups = plot.groups(began).await?;
-    written(&mut service.app.store.read().await?, count).await?;
+    written(&service.app.store, count).await?;
     service.stop().await?;
 
     let body: Bytes = fleet.event(0, 0);
@@ -100,9 +100,9 @@ async fn send(
 }
 
 /// Holds the service to it: as many revocations are owed as events were answered, and as many as devices before.
-pub(crate) async fn written(tx: &mut Tx, answered: usize) -> anyhow::Result<()> {
-    let counts = handover::store::revocations::counts(tx).await?;
-    let owed: i64 = counts.iter().map(|(_, count)| count).sum();
+pub(crate) async fn written(store: &Store, answered: usize) -> anyhow::Result<()> {
+    let tallies = store.finished().and_unfinished(&mut store.read().await?).await?;
+    let owed: i64 = tallies.iter().map(|tally| tally.many).sum();
     let expected = answered + usize::try_from(DEVICES)?;
     anyhow::ensure!(usize::try_from(owed)? == expected, "{owed} revocations are owed, not {expected}");
     Ok(())

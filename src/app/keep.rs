@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::app::lead::Lead;
 use crate::app::{App, folding};
 use crate::custody::{Moment, Standpoint};
+use crate::store::tallies::Tally;
 use crate::store::times::{moment, utc};
-use crate::store::{Error, accounts, house, recording, revocations, sources};
+use crate::store::{Error, accounts, house, recording, sources};
 
 /// How many devices are tidied in one turn.
 const BATCH: i64 = 200;
@@ -99,9 +100,9 @@ impl App {
     /// When the database fails.
     pub async fn measure(&self) -> Result<(), Error> {
         let mut tx = self.store.read().await?;
-        let counts = revocations::counts(&mut tx).await?;
+        let tallies = self.store.finished().and_unfinished(&mut tx).await?;
         for state in Standpoint::ALL {
-            let count = counts.iter().find(|(name, _)| name == state.name()).map_or(0, |(_, count)| *count);
+            let count = tallies.iter().find(|tally| tally.state == state.name()).map_or(0, |tally| tally.many);
             metrics::gauge!("handover_revocations", "state" => state.name()).set(gauge(count));
         }
         let house = house::read(&mut tx).await?.filter(|house| house.state == "checking");
@@ -113,7 +114,8 @@ impl App {
             let why = house.why.unwrap_or_default();
             tracing::error!("nothing is sent: {why}; the check after the restore is not done");
         }
-        let oldest = revocations::oldest_owed(&mut tx).await?;
+        let unfinished = |tally: &&Tally| Standpoint::named(&tally.state).is_some_and(Standpoint::is_unfinished);
+        let oldest = tallies.iter().filter(unfinished).map(|tally| tally.oldest).min();
         let age = oldest.map_or(Duration::ZERO, |at| self.now().since(moment(at)));
         metrics::gauge!("handover_oldest_owed_seconds").set(age.as_secs_f64());
         for row in sources::all(&mut tx).await? {

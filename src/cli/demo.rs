@@ -20,9 +20,9 @@ use crate::cli::serve::{self, Service};
 use crate::cli::text::table;
 use crate::custody::Standpoint;
 use crate::sandbox::{DeviceSpec, Fault, FaultKind, Hook, Lag, Route, Sandbox, Settings, UemUserSpec, UserSpec};
+use crate::store::asking;
 use crate::store::asking::Paging;
 use crate::store::asking::revocations::{Filter, Revocation};
-use crate::store::{asking, revocations};
 
 /// How long the story may take before it has failed.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -268,10 +268,10 @@ struct Status {
 async fn status(service: &Service) -> anyhow::Result<Status> {
     let mut tx = service.app.store.read().await?;
     let devices = asking::devices::list(&mut tx, &asking::devices::Filter::default(), &Paging::largest()).await?.items;
-    let counts = revocations::counts(&mut tx).await?;
+    let tallies = service.app.store.finished().and_unfinished(&mut tx).await?;
     let count = |wanted: fn(Standpoint) -> bool| {
-        let counted = counts.iter().filter(|(name, _)| Standpoint::named(name).is_some_and(wanted));
-        counted.map(|(_, count)| usize::try_from(*count).unwrap_or(0)).sum()
+        let counted = tallies.iter().filter(|tally| Standpoint::named(&tally.state).is_some_and(wanted));
+        counted.map(|tally| usize::try_from(tally.many).unwrap_or(0)).sum()
     };
     Ok(Status {
         devices: devices.iter().filter(|device| !device.undecided).count(),

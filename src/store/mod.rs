@@ -21,12 +21,14 @@ pub mod revocations;
 pub mod snapshot;
 pub mod sources;
 pub mod tables;
+pub mod tallies;
 pub mod times;
 pub mod tokens;
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sqlx::migrate::MigrateError;
 
@@ -36,6 +38,7 @@ pub use engine::{Ear, Kind, Settings, Tx};
 #[derive(Clone)]
 pub struct Store {
     db: engine::Db,
+    finished: Arc<tallies::Finished>,
 }
 
 /// What can go wrong with the database.
@@ -225,6 +228,11 @@ pub struct Claim {
 }
 
 impl Store {
+    /// What is remembered of the finished revocations.
+    pub fn finished(&self) -> &tallies::Finished {
+        &self.finished
+    }
+
     /// Opens the database at `url`; relative paths count from `base`. Creates a SQLite file that does not exist, and brings
     /// the schema up to date.
     ///
@@ -241,7 +249,7 @@ impl Store {
     pub async fn open_with(settings: &Settings, base: &Path) -> Result<Self, Error> {
         let db = engine::Db::open(settings, base).await?;
         db.migrate().await?;
-        Ok(Self { db })
+        Ok(Self { db, finished: Arc::default() })
     }
 
     /// Opens a database as it is: the schema is left alone, whichever it has.
@@ -255,7 +263,7 @@ impl Store {
                 return Err(Error::Missing(file));
             }
         }
-        Ok(Self { db: engine::Db::open(settings, base).await? })
+        Ok(Self { db: engine::Db::open(settings, base).await?, finished: Arc::default() })
     }
 
     /// Whether it is a file of its own, which one service has at a time.

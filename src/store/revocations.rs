@@ -212,19 +212,6 @@ pub async fn due_people(
     Ok(on!(tx, |c| sqlx::query_as(DUE).bind(now).bind(never).bind(limit).fetch_all(c).await)?)
 }
 
-/// How many revocations are in each state.
-pub async fn counts(tx: &mut Tx) -> Result<Vec<(String, i64)>, Error> {
-    const COUNTS: &str = "SELECT state, COUNT(*) FROM revocations GROUP BY state ORDER BY state";
-    Ok(on!(tx, |c| sqlx::query_as(COUNTS).fetch_all(c).await)?)
-}
-
-/// When the oldest unanswered revocation was written down.
-pub async fn oldest_owed(tx: &mut Tx) -> Result<Option<DateTime<Utc>>, Error> {
-    const OLDEST: &str = "SELECT MIN(owed_at) FROM revocations
-         WHERE state IN ('open', 'in_flight', 'accepted', 'held', 'needs_operator')";
-    Ok(on!(tx, |c| sqlx::query_scalar(OLDEST).fetch_one(c).await)?)
-}
-
 /// Moves what is owed by one person to another that turned out to be the same.
 pub async fn move_person(tx: &mut Tx, from: Uuid, to: Uuid) -> Result<(), Error> {
     const REVOCATIONS: &str = "UPDATE revocations SET person_id = $2, version = version + 1 WHERE person_id = $1";

@@ -443,7 +443,7 @@ async fn the_tiles_say_how_things_stand(#[values(Kind::Sqlite, Kind::Postgres)] 
     let mut tx = ward.store.read().await.unwrap();
     let now = status::Circumstances { now: at("16:00:00"), writes_per_second: 4.0, shadow: false };
 
-    let status = status::read(&mut tx, now).await.unwrap();
+    let status = status::read(&mut tx, ward.store.finished(), now).await.unwrap();
 
     insta::allow_duplicates! {
         insta::assert_json_snapshot!(status, { ".database" => "[database]" }, @r#"
@@ -545,7 +545,7 @@ async fn an_empty_database_has_an_answer_to_everything(#[values(Kind::Sqlite, Ki
     let mut tx = test.store.read().await.unwrap();
     let now = status::Circumstances { now: at("16:00:00"), writes_per_second: 15.0, shadow: true };
 
-    let status = status::read(&mut tx, now).await.unwrap();
+    let status = status::read(&mut tx, test.store.finished(), now).await.unwrap();
     assert_eq!((status.mode.as_str(), status.owed, status.oldest_owed_at), ("shadow", 0, None));
     assert!(
         revocations::list(&mut tx, &revocations::Filter::default(), &Paging::largest()).await.unwrap().items.is_empty()

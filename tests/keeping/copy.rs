@@ -10,7 +10,7 @@ use handover::custody::Moment;
 use handover::store::attempts::{self, AttemptRow};
 use handover::store::moving::count;
 use handover::store::tables::{NOT_COPIED, TABLES, in_schema, unlisted};
-use handover::store::{Kind, Store, house, revocations};
+use handover::store::{Kind, Store, house};
 use rstest::rstest;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Executor as _, query};
@@ -276,6 +276,7 @@ async fn a_server_that_instances_still_run_on_is_not_moved_away_from() {
     let refused = moved(&old.store, &new.store, async |_| Ok(())).await;
 
     assert!(matches!(refused, Err(NotMoved::InUse(1))), "{refused:?}");
-    assert!(revocations::counts(&mut new.store.read().await.unwrap()).await.unwrap().is_empty());
+    let tallies = new.store.finished().and_unfinished(&mut new.store.read().await.unwrap()).await.unwrap();
+    assert!(tallies.is_empty());
     assert!(Store::open(&old.url, Path::new("/")).await.is_ok());
 }

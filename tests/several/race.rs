@@ -47,7 +47,8 @@ async fn owe(sandbox: &Sandbox, app: &App, people: usize, debts: usize) -> Vec<U
 
 /// The revocations by state, which together are all there are (I12).
 async fn states(home: &TestStore) -> BTreeMap<String, i64> {
-    revocations::counts(&mut home.store.read().await.unwrap()).await.unwrap().into_iter().collect()
+    let tallies = home.store.finished().and_unfinished(&mut home.store.read().await.unwrap()).await.unwrap();
+    tallies.into_iter().map(|tally| (tally.state, tally.many)).collect()
 }
 
 /// Lets every instance pay and prove, all at the same time, until all is verified.

@@ -11,6 +11,7 @@ use super::Error;
 use super::database::{self, Database};
 use crate::custody::{Standpoint, Why};
 use crate::store::engine::{on, row};
+use crate::store::tallies::{Finished, Tally};
 use crate::store::{Tx, hold, house, instances};
 
 /// How things stand.
@@ -24,7 +25,8 @@ pub struct Status {
     pub at: DateTime<Utc>,
     /// How many devices there are.
     pub devices: Devices,
-    /// How many revocations there are in each state.
+    /// How many revocations there are in each state. Where there are so many that counting them takes long, those that are
+    /// finished are a little out of date.
     pub revocations: BTreeMap<String, i64>,
     /// How many are to be sent or under way.
     pub owed: i64,
@@ -148,17 +150,6 @@ const DEVICES: &str = "SELECT COUNT(*) FILTER (WHERE state = 'person') AS person
      FROM devices";
 
 row! {
-    struct StateRow {
-        state: String,
-        many: i64,
-        oldest: DateTime<Utc>,
-    }
-}
-
-const REVOCATIONS: &str =
-    "SELECT state, COUNT(*) AS many, MIN(owed_at) AS oldest FROM revocations GROUP BY state ORDER BY state";
-
-row! {
     struct TalliesRow {
         people_owed: i64,
         undecided_accounts: i64,
@@ -192,9 +183,9 @@ const SOURCES: &str = "SELECT name, last_heard_at, last_swept_at, offset_us FROM
 ///
 /// # Errors
 /// When the database fails.
-pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, Error> {
+pub async fn read(tx: &mut Tx, finished: &Finished, circumstances: Circumstances) -> Result<Status, Error> {
     let devices = on!(tx, |c| sqlx::query_as::<_, DevicesRow>(DEVICES).fetch_one(c).await)?;
-    let states = on!(tx, |c| sqlx::query_as::<_, StateRow>(REVOCATIONS).fetch_all(c).await)?;
+    let states = finished.and_unfinished(tx).await?;
     let tallies = on!(tx, |c| sqlx::query_as::<_, TalliesRow>(TALLIES).bind(circumstances.now).fetch_one(c).await)?;
     let database = database::read(tx).await?;
     let sources = on!(tx, |c| sqlx::query_as::<_, SourceRow>(SOURCES).fetch_all(c).await)?;
@@ -211,7 +202,7 @@ pub async fn read(tx: &mut Tx, circumstances: Circumstances) -> Result<Status, E
         held_restored,
     });
 
-    let of = |wanted: &[Standpoint]| -> Vec<&StateRow> {
+    let of = |wanted: &[Standpoint]| -> Vec<&Tally> {
         states.iter().filter(|row| wanted.iter().any(|state| state.name() == row.state)).collect()
     };
     let owed = of(&[Standpoint::Open, Standpoint::InFlight]);

@@ -26,5 +26,5 @@ pub(in crate::web) async fn status(State(site): State<Arc<Site>>) -> Result<Json
     let circumstances =
         Circumstances { now: site.now(), writes_per_second: site.writes_per_second, shadow: site.shadow };
     let mut tx = site.store.read().await?;
-    Ok(Json(status::read(&mut tx, circumstances).await?))
+    Ok(Json(status::read(&mut tx, site.store.finished(), circumstances).await?))
 }
