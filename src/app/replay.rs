@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::app::folding::{self, Standings};
 use crate::app::{App, names};
 use crate::custody::{EventId, fold};
+use crate::store::recording::DeviceRow;
 use crate::store::times::{moment, utc};
 use crate::store::{Error, accounts, recording, revocations};
 
@@ -85,6 +86,15 @@ impl App {
                 None => found.differs(format!("device {device}: custody {} is missing", row.id)),
                 Some(stored) if stored != row => found.differs(format!("device {device}: custody {} differs", row.id)),
                 Some(_) => {}
+            }
+        }
+        if let Some(row) = recording::device(&mut tx, device).await? {
+            // Who has a device now, and what a person has, is read from here.
+            let holder = |row: &DeviceRow| (row.state.clone(), row.holder_person, row.holder_account, row.since);
+            let mut folded_row = row.clone();
+            folding::set_head(&mut folded_row, &folded.state);
+            if holder(&folded_row) != holder(&row) {
+                found.differs(format!("device {device}: it is not with whom its events say"));
             }
         }
         for row in stored.iter().filter(|stored| expected.iter().all(|row| row.id != stored.id)) {

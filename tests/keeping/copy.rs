@@ -97,7 +97,8 @@ async fn state(store: &Store) -> Option<house::HouseRow> {
     house::read(&mut store.read().await.unwrap()).await.unwrap()
 }
 
-async fn raw(home: &TestStore, text: &str) -> Result<(), String> {
+/// Runs a statement past the store.
+pub(crate) async fn raw(home: &TestStore, text: &str) -> Result<(), String> {
     let text = AssertSqlSafe(text.to_owned());
     match home.aside().await {
         Aside::Sqlite(mut aside) => aside.execute(query(text)).await.map(drop).map_err(|error| error.to_string()),

@@ -14,6 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rstest::rstest;
 use uuid::Uuid;
 
+use crate::copy::raw;
 use crate::service::app;
 use crate::support::empty;
 
@@ -77,6 +78,35 @@ async fn custodies_after(
     }
     drop(tx);
     Some((custodies, owed))
+}
+
+/// A check that cannot fail is none: whatever somebody changes by hand is named.
+#[rstest]
+#[tokio::test]
+async fn what_was_changed_by_hand_differs_from_the_events(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    const BY_HAND: [(&str, &str); 5] = [
+        ("UPDATE custodies SET departure = 'gone' WHERE departure = 'next'", "differs"),
+        ("DELETE FROM custodies WHERE ended_at IS NULL", "is missing"),
+        (
+            "UPDATE custodies SET id = device_id WHERE started_at = (SELECT MIN(started_at) FROM custodies)",
+            "has no events",
+        ),
+        ("DELETE FROM revocations", "asks for a revocation that is not there"),
+        ("UPDATE devices SET since = last_event_at, holder_account = NULL", "it is not with whom its events say"),
+    ];
+    for (text, words) in BY_HAND {
+        let Some(home) = empty(kind).await else { return };
+        let app = app(home.store.clone(), Moment::from_seconds(MORNING + 7200));
+        let bodies = shift(&mut StdRng::seed_from_u64(3)).into_iter().map(Into::into).collect();
+        app.receive_many("uem", None, bodies).await.unwrap();
+        assert_eq!(app.replay(|_| ()).await.unwrap().differences, [""; 0]);
+
+        raw(&home, text).await.unwrap();
+
+        let replayed = app.replay(|_| ()).await.unwrap();
+        let named = replayed.differences.iter().any(|difference| difference.ends_with(words));
+        assert!(named && replayed.differ > 0, "{text}: {replayed:?}");
+    }
 }
 
 /// The first release's ids had no time in them. What it wrote down is not written down again.
